@@ -1,0 +1,55 @@
+//! The seam: the extension module `phalanx._core`. It converts, detaches, raises; it decides nothing.
+
+mod condition;
+mod lock;
+mod place;
+mod queue;
+mod raw;
+mod sync;
+mod watch;
+
+use pyo3::prelude::*;
+
+/// Make the calling thread known to the detector. daemon: the program ends without waiting for it.
+#[pyfunction]
+fn thread_begin(daemon: bool) {
+    phalanx::wait::register(daemon);
+}
+
+/// Say which thread runs signal handlers, by its identity.
+#[pyfunction]
+fn set_main_thread(ident: u64) {
+    raw::set_main(ident);
+}
+
+/// The primitives behind phalanx's Python modules. Import those, not this.
+#[pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use super::condition::{Condition, PyTicket};
+    #[pymodule_export]
+    use super::lock::{Lock, RLock};
+    #[pymodule_export]
+    use super::queue::{_set_queue_parts, PyLifoQueue, PyPriorityQueue, PyQueue, SimpleQueue};
+    #[pymodule_export]
+    use super::sync::{PyBarrier, PyBoundedSemaphore, PyEvent, PyLatch, PySemaphore};
+    #[pymodule_export]
+    use super::watch::{deadlock_mode, set_deadlock_mode};
+    #[pymodule_export]
+    use super::{set_main_thread, thread_begin};
+
+    use super::{condition, lock, place, queue, sync, watch};
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        lock::add(py)?;
+        sync::add(py)?;
+        condition::add(py)?;
+        queue::add(py)?;
+        place::check();
+        watch::start();
+        Ok(())
+    }
+}

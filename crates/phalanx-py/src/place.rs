@@ -1,0 +1,145 @@
+//! Where a lock was taken, noted with two stores.
+//!
+//! The code object and the instruction come straight from the interpreter's current frame, whose layout differs from
+//! version to version. [`check`] compares what is read so with what Python's own functions say, once at import; if it
+//! differs, nothing is noted and reports do without the place.
+
+use crate::raw::Obj;
+use pyo3::ffi;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+
+/// A place in a program.
+#[derive(Debug, Default)]
+pub struct Place {
+    /// Owned.
+    code: AtomicPtr<ffi::PyObject>,
+    instruction: AtomicUsize,
+}
+
+static KNOWN: AtomicBool = AtomicBool::new(false);
+
+#[cfg(not(Py_3_13))]
+unsafe extern "C" {
+    fn _PyThreadState_UncheckedGet() -> *mut ffi::PyThreadState;
+}
+#[cfg(Py_3_13)]
+unsafe extern "C" {
+    #[link_name = "PyThreadState_GetUnchecked"]
+    fn _PyThreadState_UncheckedGet() -> *mut ffi::PyThreadState;
+}
+
+/// Offsets in bytes: of the way from the thread state to the current frame, and in the frame.
+struct Layout {
+    /// In the thread state: the frame itself, or what points to it.
+    state: usize,
+    /// In what `state` points to, where the frame is behind one more pointer.
+    via: Option<usize>,
+    code: usize,
+    instruction: usize,
+}
+
+#[cfg(not(Py_3_12))]
+const LAYOUT: Layout = Layout { state: 56, via: Some(8), code: 32, instruction: 56 };
+#[cfg(all(Py_3_12, not(Py_3_13)))]
+const LAYOUT: Layout = Layout { state: 56, via: Some(0), code: 0, instruction: 56 };
+#[cfg(Py_3_13)]
+const LAYOUT: Layout = Layout { state: 72, via: None, code: 0, instruction: 56 };
+
+/// The code object (borrowed) and the address of the instruction that runs now; null without a frame.
+#[inline]
+unsafe fn current() -> (Obj, usize) {
+    // SAFETY: the layout is the one of this version, as `check` has seen, and the frame is this thread's own.
+    unsafe {
+        let state = _PyThreadState_UncheckedGet().cast::<u8>();
+        let mut frame = *state.add(LAYOUT.state).cast::<*mut u8>();
+        if let Some(via) = LAYOUT.via {
+            if frame.is_null() {
+                return (ptr::null_mut(), 0);
+            }
+            frame = *frame.add(via).cast::<*mut u8>();
+        }
+        if frame.is_null() {
+            return (ptr::null_mut(), 0);
+        }
+        (*frame.add(LAYOUT.code).cast::<Obj>(), *frame.add(LAYOUT.instruction).cast::<usize>())
+    }
+}
+
+/// The byte offset of `instruction` in `code`.
+unsafe fn offset(code: Obj, instruction: usize) -> Option<usize> {
+    // SAFETY: a live code object; its instructions begin where the fixed part of it ends.
+    let start = unsafe { code.addr() + (*ffi::Py_TYPE(code)).tp_basicsize as usize };
+    instruction.checked_sub(start)
+}
+
+/// Turns noting on if the layout proves right. Called from a module that a Python frame imports.
+pub fn check() {
+    // Later versions are not known here.
+    if cfg!(Py_3_14) || cfg!(Py_GIL_DISABLED) || cfg!(not(target_pointer_width = "64")) {
+        return;
+    }
+    // SAFETY: attached; the frame and the code are borrowed or released as the functions say.
+    unsafe {
+        let frame = ffi::PyEval_GetFrame();
+        if frame.is_null() {
+            return;
+        }
+        let code = ffi::PyFrame_GetCode(frame).cast::<ffi::PyObject>();
+        let instruction = ffi::PyObject_GetAttrString(frame.cast(), c"f_lasti".as_ptr());
+        if code.is_null() || instruction.is_null() {
+            ffi::PyErr_Clear();
+            return;
+        }
+        let said = ffi::PyLong_AsLong(instruction);
+        let (seen, address) = current();
+        let right = seen == code && offset(seen, address) == usize::try_from(said).ok();
+        KNOWN.store(right, Ordering::Relaxed);
+        ffi::Py_DECREF(instruction);
+        ffi::Py_DECREF(code);
+    }
+}
+
+impl Place {
+    /// Notes where the calling thread is.
+    #[inline]
+    pub fn note(&self) {
+        if !KNOWN.load(Ordering::Relaxed) {
+            return;
+        }
+        // SAFETY: attached, and the layout is known.
+        let (code, instruction) = unsafe { current() };
+        self.instruction.store(instruction, Ordering::Relaxed);
+        if self.code.load(Ordering::Relaxed) != code {
+            self.change(code);
+        }
+    }
+
+    #[cold]
+    fn change(&self, code: Obj) {
+        // SAFETY: attached; the new code runs at this moment, and the old one was owned here. Code objects end without
+        // running Python code.
+        unsafe {
+            ffi::Py_XINCREF(code);
+            ffi::Py_XDECREF(self.code.swap(code, Ordering::AcqRel));
+        }
+    }
+
+    /// The code object (borrowed) and the byte offset in it.
+    pub fn get(&self) -> Option<(Obj, usize)> {
+        let code = self.code.load(Ordering::Acquire);
+        if code.is_null() {
+            return None;
+        }
+        // SAFETY: the code is owned here.
+        let offset = unsafe { offset(code, self.instruction.load(Ordering::Relaxed)) }?;
+        Some((code, offset))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // SAFETY: objects of the seam end attached; the reference is ours.
+        unsafe { ffi::Py_XDECREF(*self.code.get_mut()) };
+    }
+}

@@ -1,0 +1,519 @@
+//! The bare interface to Python for functions that detach or run Python code.
+//!
+//! The rule of this file, and of every function attached by [`attach`]: up to CPython 3.13 a daemon thread that
+//! re-attaches during shutdown is unwound by `pthread_exit`. So these functions are `extern "C-unwind"`, hold only
+//! plain pointers and copies across a call that may run Python code, and catch panics only round detached code.
+
+use phalanx::wait::hook::Report;
+use phalanx::wait::{Deadline, How, Interrupt, Reason, Stopped};
+use pyo3::ffi::{self, PyObject};
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A Python object, borrowed or owned as the place says. Never dropped by itself.
+pub type Obj = *mut PyObject;
+
+// PyO3 declares these as functions that never unwind; for us they may.
+unsafe extern "C-unwind" {
+    pub fn PyEval_SaveThread() -> *mut ffi::PyThreadState;
+    pub fn PyEval_RestoreThread(state: *mut ffi::PyThreadState);
+    pub fn PyErr_CheckSignals() -> c_int;
+    pub fn PyObject_IsTrue(object: Obj) -> c_int;
+    pub fn PyObject_Call(callable: Obj, args: Obj, kwargs: Obj) -> Obj;
+    pub fn PyObject_Vectorcall(callable: Obj, args: *const Obj, nargsf: usize, kwnames: Obj) -> Obj;
+    pub fn PyObject_VectorcallMethod(name: Obj, args: *const Obj, nargsf: usize, kwnames: Obj) -> Obj;
+    pub fn PyObject_GetAttr(object: Obj, name: Obj) -> Obj;
+    pub fn PyFloat_AsDouble(object: Obj) -> f64;
+    pub fn PyLong_AsLongLong(object: Obj) -> i64;
+    pub fn Py_DecRef(object: Obj);
+}
+
+/// A function with fast arguments and keywords.
+pub type Fast = unsafe extern "C-unwind" fn(Obj, *const Obj, isize, Obj) -> Obj;
+/// A function without arguments.
+pub type NoArgs = unsafe extern "C-unwind" fn(Obj, Obj) -> Obj;
+
+/// One method to attach.
+pub enum Method {
+    /// Takes arguments and keywords.
+    Fast(&'static CStr, Fast, &'static CStr),
+    /// Takes none.
+    NoArgs(&'static CStr, NoArgs, &'static CStr),
+}
+
+/// Adds `methods` to the class `T`.
+pub fn attach<T: pyo3::PyTypeInfo>(py: pyo3::Python<'_>, methods: &[Method]) -> pyo3::PyResult<()> {
+    let class = T::type_object(py);
+    for method in methods {
+        let (name, doc, flags) = match method {
+            Method::Fast(name, _, doc) => (name, doc, ffi::METH_FASTCALL | ffi::METH_KEYWORDS),
+            Method::NoArgs(name, _, doc) => (name, doc, ffi::METH_NOARGS),
+        };
+        let pointer = match method {
+            // SAFETY: only the promise about unwinding differs between the two types, and the caller is C.
+            Method::Fast(_, function, _) => ffi::PyMethodDefPointer {
+                PyCFunctionFastWithKeywords: unsafe {
+                    std::mem::transmute::<Fast, ffi::PyCFunctionFastWithKeywords>(*function)
+                },
+            },
+            // SAFETY: as above.
+            Method::NoArgs(_, function, _) => ffi::PyMethodDefPointer {
+                PyCFunction: unsafe { std::mem::transmute::<NoArgs, ffi::PyCFunction>(*function) },
+            },
+        };
+        let definition = Box::leak(Box::new(ffi::PyMethodDef {
+            ml_name: name.as_ptr(),
+            ml_meth: pointer,
+            ml_flags: flags,
+            ml_doc: doc.as_ptr(),
+        }));
+        // SAFETY: the definition is leaked, so it outlives the descriptor; the class is alive.
+        unsafe {
+            let descriptor = ffi::PyDescr_NewMethod(class.as_ptr().cast(), definition);
+            if descriptor.is_null()
+                || ffi::PyObject_SetAttrString(class.as_ptr(), name.as_ptr(), descriptor) != 0
+            {
+                return Err(pyo3::PyErr::fetch(py));
+            }
+            ffi::Py_DECREF(descriptor);
+        }
+    }
+    Ok(())
+}
+
+/// The Rust state of `object`.
+///
+/// # Safety
+/// `object` is an instance of `T`, as method descriptors check, and outlives the result.
+#[inline]
+pub unsafe fn state<'a, T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(object: Obj) -> &'a T {
+    // SAFETY: `Py<T>` is a transparent pointer to an object of class T; the caller keeps it alive.
+    unsafe {
+        let holder: *const pyo3::Py<T> = (&raw const object).cast();
+        let inner: *const T = (*holder).get();
+        &*inner
+    }
+}
+
+/// Sets an exception.
+#[cold]
+pub fn raise(class: Obj, text: &CStr) -> Obj {
+    // SAFETY: we are attached, as every caller of the seam is; the class is one of the built-in ones.
+    unsafe { ffi::PyErr_SetString(class, text.as_ptr()) };
+    ptr::null_mut()
+}
+
+/// Sets an exception with a text made on the spot.
+#[cold]
+pub fn raise_text(class: Obj, text: &str) -> Obj {
+    let text = std::ffi::CString::new(text.replace('\0', " ")).unwrap_or_default();
+    // SAFETY: as in `raise`.
+    unsafe { ffi::PyErr_SetString(class, text.as_ptr()) };
+    ptr::null_mut()
+}
+
+macro_rules! exceptions {
+    ($($name:ident = $object:ident;)*) => {
+        $(
+            /// The built-in exception class.
+            #[inline]
+            pub fn $name() -> Obj {
+                // SAFETY: it is set once when the interpreter starts.
+                unsafe { ffi::$object }
+            }
+        )*
+    };
+}
+
+exceptions! {
+    value_error = PyExc_ValueError;
+    type_error = PyExc_TypeError;
+    runtime_error = PyExc_RuntimeError;
+    overflow_error = PyExc_OverflowError;
+    system_error = PyExc_SystemError;
+}
+
+/// A new reference to `None`.
+#[inline]
+pub fn none() -> Obj {
+    // SAFETY: None is always there and we are attached.
+    unsafe { ffi::Py_NewRef(ffi::Py_None()) }
+}
+
+/// A new reference to `True` or `False`.
+#[inline]
+pub fn boolean(value: bool) -> Obj {
+    // SAFETY: both are always there and we are attached.
+    unsafe { ffi::Py_NewRef(if value { ffi::Py_True() } else { ffi::Py_False() }) }
+}
+
+/// The arguments of a [`Fast`] function by place or keyword; absent ones are null. `None`: an exception is set.
+///
+/// # Safety
+/// The first three parameters after `what` are those of the call.
+pub unsafe fn arguments<const N: usize>(
+    what: &str,
+    names: [&CStr; N],
+    args: *const Obj,
+    count: isize,
+    keywords: Obj,
+) -> Option<[Obj; N]> {
+    let count = count as usize;
+    let mut found = [ptr::null_mut(); N];
+    if count > N {
+        raise_text(type_error(), &format!("{what}() takes at most {N} arguments ({count} given)"));
+        return None;
+    }
+    for (at, slot) in found.iter_mut().enumerate().take(count) {
+        // SAFETY: `args` holds `count` objects.
+        *slot = unsafe { *args.add(at) };
+    }
+    if keywords.is_null() {
+        return Some(found);
+    }
+    // SAFETY: `keywords` is a tuple of str, and its values follow the `count` plain arguments.
+    unsafe {
+        for at in 0..ffi::PyTuple_GET_SIZE(keywords) {
+            let keyword = ffi::PyTuple_GET_ITEM(keywords, at);
+            let equal = |name: &&CStr| ffi::PyUnicode_CompareWithASCIIString(keyword, name.as_ptr()) == 0;
+            match names.iter().position(|name| equal(&name)) {
+                Some(place) if found[place].is_null() => found[place] = *args.add(count + at as usize),
+                Some(place) => {
+                    let name = names[place].to_string_lossy();
+                    raise_text(type_error(), &format!("{what}() got multiple values for argument '{name}'"));
+                    return None;
+                }
+                None => {
+                    ffi::PyErr_Format(
+                        type_error(),
+                        c"'%U' is an invalid keyword argument for this function".as_ptr(),
+                        keyword,
+                    );
+                    return None;
+                }
+            }
+        }
+    }
+    Some(found)
+}
+
+/// Is `object` true? An absent one is `default`. `None`: an exception is set.
+///
+/// # Safety
+/// Null or a live object.
+#[inline]
+pub unsafe fn truth(object: Obj, default: bool) -> Option<bool> {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if object.is_null() {
+            return Some(default);
+        }
+        if object == ffi::Py_True() || object == ffi::Py_False() {
+            return Some(object == ffi::Py_True());
+        }
+        match PyObject_IsTrue(object) {
+            -1 => None,
+            answer => Some(answer != 0),
+        }
+    }
+}
+
+/// `threading.TIMEOUT_MAX` in seconds.
+pub const TIMEOUT_MAX: f64 = 9_223_372_036.0;
+
+/// A number of seconds as a float. `None`: an exception is set.
+///
+/// # Safety
+/// A live object.
+pub unsafe fn seconds(object: Obj) -> Option<f64> {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let value = if ffi::PyFloat_Check(object) != 0 || ffi::PyLong_Check(object) != 0 {
+            PyFloat_AsDouble(object)
+        } else if !(*ffi::Py_TYPE(object)).tp_as_number.is_null()
+            && (*(*ffi::Py_TYPE(object)).tp_as_number).nb_float.is_some()
+        {
+            PyFloat_AsDouble(object)
+        } else {
+            raise_text(type_error(), &format!("'{}' object cannot be interpreted as an integer", type_name(object)));
+            return None;
+        };
+        if value == -1.0 && !ffi::PyErr_Occurred().is_null() {
+            return None;
+        }
+        if value.is_nan() {
+            raise(value_error(), c"Invalid value NaN (not a number)");
+            return None;
+        }
+        if value > TIMEOUT_MAX {
+            raise(overflow_error(), c"timeout value is too large");
+            return None;
+        }
+        Some(value)
+    }
+}
+
+/// The name of the class of `object`.
+///
+/// # Safety
+/// A live object.
+pub unsafe fn type_name(object: Obj) -> String {
+    // SAFETY: as the caller promises; tp_name is a C string as long as the class lives.
+    unsafe { CStr::from_ptr((*ffi::Py_TYPE(object)).tp_name).to_string_lossy().into_owned() }
+}
+
+/// Patience as Python says it.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Patience {
+    /// Do not wait.
+    Now,
+    /// Wait without a limit.
+    Forever,
+    /// Wait this many seconds.
+    Seconds(f64),
+}
+
+impl Patience {
+    /// The point in time, from now on.
+    pub fn deadline(self) -> Deadline {
+        match self {
+            Self::Forever => Deadline::NEVER,
+            Self::Now => Deadline::after(Duration::ZERO),
+            Self::Seconds(seconds) => {
+                Deadline::after(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+            }
+        }
+    }
+}
+
+/// `timeout` of a wait that takes `None` for no limit and nothing below zero seriously. `None`: an exception is set.
+///
+/// # Safety
+/// Null or a live object.
+pub unsafe fn optional_timeout(timeout: Obj) -> Option<Patience> {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if timeout.is_null() || timeout == ffi::Py_None() {
+            return Some(Patience::Forever);
+        }
+        let seconds = seconds(timeout)?;
+        Some(if seconds > 0.0 { Patience::Seconds(seconds) } else { Patience::Now })
+    }
+}
+
+/// The identity of the thread that runs signal handlers.
+static MAIN: AtomicU64 = AtomicU64::new(0);
+
+/// Says which thread runs signal handlers.
+pub fn set_main(ident: u64) {
+    MAIN.store(ident, Ordering::Relaxed);
+}
+
+/// Does this thread run signal handlers?
+pub fn is_main() -> bool {
+    MAIN.load(Ordering::Relaxed) == phalanx::sys::thread_ident()
+}
+
+/// How often any thread has detached at our door: a hint that the interpreter is free.
+static DETACHED: AtomicU64 = AtomicU64::new(0);
+
+/// Runs signal handlers in the middle of a wait.
+struct Signals {
+    main: bool,
+    state: Cell<*mut ffi::PyThreadState>,
+}
+
+impl Interrupt for Signals {
+    fn check(&self) -> bool {
+        if !self.main {
+            return false;
+        }
+        // SAFETY: this is the main thread, detached; only the main thread ends the interpreter, so it is not unwound.
+        unsafe {
+            PyEval_RestoreThread(self.state.get());
+            let failed = PyErr_CheckSignals() != 0;
+            crate::watch::refresh_excuse();
+            self.state.set(PyEval_SaveThread());
+            failed
+        }
+    }
+
+    fn ticks(&self) -> bool {
+        self.main
+    }
+
+    fn report(&self, report: &Report) {
+        // SAFETY: detached here and attached in between; a report-only wait of a daemon thread at the very end of the
+        // interpreter is skipped.
+        unsafe {
+            if ffi::Py_IsInitialized() == 0 {
+                return;
+            }
+            PyEval_RestoreThread(self.state.get());
+            crate::watch::print(report);
+            self.state.set(PyEval_SaveThread());
+        }
+    }
+}
+
+/// How a detached wait ended, as plain data.
+#[derive(Clone, Copy)]
+pub enum Ended {
+    /// With what it waited for.
+    Yes,
+    /// The time was over.
+    TimedOut,
+    /// A signal handler raised; the exception is set.
+    Interrupted,
+    /// It would never have ended; the box is owned.
+    Deadlock(*mut Report),
+    /// The core panicked; the text is owned.
+    Panicked(*mut String),
+}
+
+impl Ended {
+    /// From the result of the core.
+    pub fn from(result: Result<bool, Stopped>) -> Self {
+        match result {
+            Ok(true) => Self::Yes,
+            Ok(false) => Self::TimedOut,
+            Err(Stopped::Interrupted { .. }) => Self::Interrupted,
+            Err(Stopped::Deadlock(report)) => Self::Deadlock(Box::into_raw(report)),
+        }
+    }
+
+    /// `true` or `false` for an ended wait; `None`: an exception is set.
+    ///
+    /// # Safety
+    /// Called once for each value.
+    pub unsafe fn or_raise(self) -> Option<bool> {
+        match self {
+            Self::Yes => Some(true),
+            Self::TimedOut => Some(false),
+            Self::Interrupted => None,
+            Self::Deadlock(report) => {
+                // SAFETY: the box came from `from` and is freed here, once.
+                unsafe { crate::watch::raise(report) };
+                None
+            }
+            Self::Panicked(text) => {
+                // SAFETY: the box came from `panicked` and is freed here, once.
+                let text = unsafe { Box::from_raw(text) };
+                raise_text(system_error(), &text);
+                None
+            }
+        }
+    }
+
+    /// The same as a Python bool, or null with an exception set.
+    ///
+    /// # Safety
+    /// Called once for each value.
+    pub unsafe fn into_bool(self) -> Obj {
+        // SAFETY: as the caller promises.
+        unsafe { self.or_raise() }.map_or(ptr::null_mut(), boolean)
+    }
+}
+
+fn panicked(payload: &(dyn std::any::Any + Send)) -> Ended {
+    let said = payload.downcast_ref::<String>().map(String::as_str);
+    let said = said.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    let text = format!("phalanx: internal error: {said}\nhint: please report this with the program that shows it");
+    Ended::Panicked(Box::into_raw(Box::new(text)))
+}
+
+/// Detaches, waits in the core, attaches again.
+///
+/// # Safety
+/// Attached; `subject` is null or alive during the wait; the caller's frame owns nothing that is dropped.
+pub unsafe fn wait(
+    subject: Obj,
+    reason: &'static Reason,
+    deadline: Deadline,
+    f: impl FnOnce(&How<'_>) -> Result<bool, Stopped>,
+) -> Ended {
+    // SAFETY: attached, as the caller promises.
+    let signals = Signals { main: is_main(), state: Cell::new(unsafe { PyEval_SaveThread() }) };
+    DETACHED.fetch_add(1, Ordering::Relaxed);
+    let how = How { reason, subject: subject.addr(), deadline, interrupt: &signals };
+    let ended = match catch_unwind(AssertUnwindSafe(|| f(&how))) {
+        Ok(result) => Ended::from(result),
+        Err(payload) => panicked(&*payload),
+    };
+    // SAFETY: the state is the one that was saved last in this thread. The thread may end in here; `signals` and
+    // `how` hold nothing to drop.
+    unsafe { PyEval_RestoreThread(signals.state.get()) };
+    ended
+}
+
+/// Calls a method by its interned name. New reference or null.
+///
+/// # Safety
+/// Live objects; `args[0]` is the object itself.
+#[inline]
+pub unsafe fn call_method<const N: usize>(name: Obj, args: [Obj; N]) -> Obj {
+    // SAFETY: as the caller promises.
+    unsafe { PyObject_VectorcallMethod(name, args.as_ptr(), N, ptr::null_mut()) }
+}
+
+/// Calls `callable` with plain arguments. New reference or null.
+///
+/// # Safety
+/// Live objects.
+#[inline]
+pub unsafe fn call<const N: usize>(callable: Obj, args: [Obj; N]) -> Obj {
+    // SAFETY: as the caller promises.
+    unsafe { PyObject_Vectorcall(callable, args.as_ptr(), N, ptr::null_mut()) }
+}
+
+/// Gives a reference back; the object's end may run Python code.
+///
+/// # Safety
+/// An owned reference.
+#[inline]
+pub unsafe fn release(object: Obj) {
+    // SAFETY: as the caller promises.
+    unsafe { Py_DecRef(object) };
+}
+
+/// Shows an owned object to the garbage collector.
+///
+/// # Safety
+/// A live object that the visiting object owns.
+pub unsafe fn visit(visit: &pyo3::PyVisit<'_>, object: Obj) -> Result<(), pyo3::PyTraverseError> {
+    // SAFETY: `Py` is a transparent pointer, and it is only lent.
+    visit.call(unsafe { &*(&raw const object).cast::<pyo3::Py<pyo3::PyAny>>() })
+}
+
+/// An interned string that lives as long as the process.
+pub fn intern(text: &CStr) -> Obj {
+    // SAFETY: attached; the reference is kept for ever.
+    unsafe { ffi::PyUnicode_InternFromString(text.as_ptr() as *const c_char) }
+}
+
+/// Functions that give interned names, made once.
+macro_rules! names {
+    ($($name:ident = $text:expr;)*) => {
+        $(
+            /// The interned name.
+            #[inline]
+            pub fn $name() -> $crate::raw::Obj {
+                static NAME: std::sync::atomic::AtomicPtr<pyo3::ffi::PyObject> =
+                    std::sync::atomic::AtomicPtr::new(std::ptr::null_mut());
+                let name = NAME.load(std::sync::atomic::Ordering::Acquire);
+                if !name.is_null() {
+                    return name;
+                }
+                // Two threads that come first intern the same object.
+                let name = $crate::raw::intern($text);
+                NAME.store(name, std::sync::atomic::Ordering::Release);
+                name
+            }
+        )*
+    };
+}
+pub(crate) use names;

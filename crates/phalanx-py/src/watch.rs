@@ -1,0 +1,229 @@
+//! The detector's findings, from the core's numbers to Python's objects.
+
+use crate::lock::{Lock, RLock};
+use crate::place::Place;
+use crate::raw::{self, Obj};
+use phalanx::wait::hook::{self, Cause, Mode, Report};
+use phalanx::wait::{self, Sleeper};
+use phalanx::watch::is_still_asleep;
+use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Is there a Python handler for SIGINT other than the usual one?
+static OWN_SIGINT: AtomicBool = AtomicBool::new(false);
+
+/// Looks, attached in the main thread, whether Ctrl-C may do more than raise KeyboardInterrupt.
+pub fn refresh_excuse() {
+    // SAFETY: attached; new references are given back; an error is none of the waiting program's business.
+    unsafe {
+        let pending = PyErr::take(Python::assume_attached());
+        let module = ffi::PyImport_ImportModule(c"_signal".as_ptr());
+        if !module.is_null() {
+            let now = ffi::PyObject_CallMethod(module, c"getsignal".as_ptr(), c"i".as_ptr(), libc::SIGINT);
+            let usual = ffi::PyObject_GetAttrString(module, c"default_int_handler".as_ptr());
+            let callable = !now.is_null() && ffi::PyCallable_Check(now) != 0;
+            OWN_SIGINT.store(callable && now != usual, Ordering::Relaxed);
+            ffi::Py_XDECREF(now);
+            ffi::Py_XDECREF(usual);
+            ffi::Py_DECREF(module);
+        }
+        ffi::PyErr_Clear();
+        if let Some(pending) = pending {
+            pending.restore(Python::assume_attached());
+        }
+    }
+}
+
+/// May a signal handler wake the main thread? Then a process all asleep is not stuck.
+fn excuse() -> bool {
+    const FATAL: [libc::c_int; 7] =
+        [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP, libc::SIGINT];
+    let installed = |signal: libc::c_int| {
+        // SAFETY: asks only; the struct is plain data.
+        unsafe {
+            let mut now: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, ptr::null(), &raw mut now) == 0
+                && now.sa_sigaction != libc::SIG_DFL
+                && now.sa_sigaction != libc::SIG_IGN
+        }
+    };
+    OWN_SIGINT.load(Ordering::Relaxed) || (1..=64).any(|signal| !FATAL.contains(&signal) && installed(signal))
+}
+
+/// Plugs the detector in.
+pub fn start() {
+    phalanx::watch::start(excuse);
+}
+
+/// Set what happens when a deadlock is found: "raise", "report" or "off".
+#[pyfunction]
+pub fn set_deadlock_mode(mode: &str) -> PyResult<()> {
+    hook::set_mode(match mode {
+        "raise" => Mode::Raise,
+        "report" => Mode::Report,
+        "off" => Mode::Off,
+        _ => return Err(PyValueError::new_err(format!("unknown deadlock mode '{mode}'"))),
+    });
+    Ok(())
+}
+
+/// What happens when a deadlock is found: "raise", "report" or "off".
+#[pyfunction]
+pub fn deadlock_mode() -> &'static str {
+    match hook::mode() {
+        Mode::Raise => "raise",
+        Mode::Report => "report",
+        Mode::Off => "off",
+    }
+}
+
+/// Sets the DeadlockError for `report`, which it frees.
+///
+/// # Safety
+/// Attached; the report comes from `Ended::from`; the caller's frame owns nothing.
+pub unsafe fn raise(report: *mut Report) {
+    // SAFETY: as the caller promises. Python code runs in `tell`, after the report has been freed.
+    unsafe {
+        let arguments = arguments(&Box::from_raw(report));
+        let error = tell(arguments, c"build_error");
+        if !error.is_null() {
+            ffi::PyErr_SetObject(ffi::Py_TYPE(error).cast(), error);
+            raw::release(error);
+        }
+    }
+}
+
+/// Prints `report`.
+///
+/// # Safety
+/// Attached.
+pub unsafe fn print(report: &Report) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let printed = tell(arguments(report), c"describe");
+        if printed.is_null() {
+            ffi::PyErr_WriteUnraisable(ptr::null_mut());
+        } else {
+            raw::release(printed);
+        }
+    }
+}
+
+/// Calls the function `name` of `phalanx.deadlock` with the snapshot, which it gives back. New reference or null.
+unsafe fn tell(snapshot: Obj, name: &std::ffi::CStr) -> Obj {
+    // SAFETY: attached; plain pointers only, as Python code runs here.
+    unsafe {
+        if snapshot.is_null() {
+            return snapshot;
+        }
+        let module = import(c"phalanx.deadlock".as_ptr());
+        if module.is_null() {
+            ffi::Py_DECREF(snapshot);
+            return module;
+        }
+        let function = raw::PyObject_GetAttr(module, raw::intern(name));
+        let result = if function.is_null() { function } else { raw::call(function, [snapshot]) };
+        ffi::Py_XDECREF(function);
+        ffi::Py_DECREF(module);
+        raw::release(snapshot);
+        result
+    }
+}
+
+unsafe extern "C-unwind" {
+    #[link_name = "PyImport_ImportModule"]
+    fn import(name: *const std::ffi::c_char) -> Obj;
+}
+
+/// The snapshot as a dict: see `phalanx/deadlock.py`. New reference or null. Runs no Python code.
+unsafe fn arguments(report: &Report) -> Obj {
+    // SAFETY: attached; `Py_BuildValue` takes over the references marked N.
+    unsafe {
+        let threads = ffi::PyList_New(0);
+        let mut victim = 0;
+        for sleeper in &report.threads {
+            if sleeper.thread == report.victim {
+                victim = sleeper.ident;
+            }
+            let thread = thread(sleeper, report.victim);
+            if thread.is_null() || ffi::PyList_Append(threads, thread) != 0 {
+                ffi::Py_XDECREF(thread);
+                ffi::Py_XDECREF(threads);
+                return ptr::null_mut();
+            }
+            ffi::Py_DECREF(thread);
+        }
+        let cause = match report.cause {
+            Cause::Cycle => c"cycle",
+            Cause::Asleep => c"asleep",
+            Cause::Orphan => c"orphan",
+        };
+        ffi::Py_BuildValue(
+            c"{s:s,s:K,s:N}".as_ptr(),
+            c"cause".as_ptr(),
+            cause.as_ptr(),
+            c"victim".as_ptr(),
+            victim,
+            c"threads".as_ptr(),
+            threads,
+        )
+    }
+}
+
+unsafe fn thread(sleeper: &Sleeper, victim: u32) -> Obj {
+    // SAFETY: as in `arguments`. The object that a thread waits for is borrowed by its call, which cannot return while
+    // we are attached if the sleep goes on; the victim's own call is the one that we are in.
+    unsafe {
+        let object = ptr::with_exposed_provenance_mut::<ffi::PyObject>(sleeper.subject);
+        let alive = !object.is_null() && (sleeper.thread == victim || is_still_asleep(sleeper));
+        let object = if alive { object } else { ffi::Py_None() };
+        let owner = sleeper.owner.map(|owner| owner.thread);
+        let facts = owner.and_then(wait::facts);
+        let ident = match &facts {
+            Some(facts) => ffi::PyLong_FromUnsignedLongLong(facts.ident),
+            None => raw::none(),
+        };
+        let taken = match if alive { place(object) } else { None } {
+            Some((code, offset)) => ffi::Py_BuildValue(c"On".as_ptr(), code, offset),
+            None => raw::none(),
+        };
+        let name = std::ffi::CString::new(sleeper.reason.name).unwrap_or_default();
+        ffi::Py_BuildValue(
+            c"{s:K,s:I,s:s,s:O,s:N,s:N,s:N,s:N}".as_ptr(),
+            c"ident".as_ptr(),
+            sleeper.ident,
+            c"native_id".as_ptr(),
+            sleeper.os_id,
+            c"kind".as_ptr(),
+            name.as_ptr(),
+            c"object".as_ptr(),
+            object,
+            c"owner".as_ptr(),
+            ident,
+            c"owner_alive".as_ptr(),
+            raw::boolean(facts.is_some()),
+            c"taken".as_ptr(),
+            taken,
+            c"forked".as_ptr(),
+            raw::boolean(owner.is_some_and(wait::lost_in_fork)),
+        )
+    }
+}
+
+/// Where the lock `object` was taken, if it is one of ours.
+unsafe fn place(object: Obj) -> Option<(Obj, usize)> {
+    // SAFETY: attached, and a live object.
+    let py = unsafe { Python::assume_attached() };
+    let object = unsafe { Borrowed::<PyAny>::from_ptr(py, object) };
+    let place: Option<&Place> = if let Ok(lock) = object.cast::<Lock>() {
+        Some(&lock.get().place)
+    } else if let Ok(lock) = object.cast::<RLock>() {
+        Some(&lock.get().place)
+    } else {
+        None
+    };
+    place.and_then(Place::get)
+}

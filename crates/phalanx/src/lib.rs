@@ -1,0 +1,21 @@
+//! Threads that never hang and never lie: the primitives of Python's `threading` and `queue` as a Rust library.
+//!
+//! Every wait goes through one door ([`wait`]), so a wait that can never end is found ([`watch`]) and comes back as an
+//! error in one of the threads involved.
+//!
+//! ```
+//! use phalanx::sync::{Hold, Mutex};
+//! use phalanx::wait::How;
+//!
+//! let mutex = Mutex::new();
+//! assert!(mutex.lock(Hold::Scoped, &How::forever()).unwrap());
+//! assert!(!mutex.try_lock(Hold::Scoped));
+//! mutex.unlock().unwrap();
+//! ```
+
+pub mod prim;
+pub mod queue;
+pub mod sync;
+pub mod sys;
+pub mod wait;
+pub mod watch;

@@ -1,0 +1,157 @@
+//! Level 0. Atomics, thread-locals and a short lock, from `std` or from loom.
+//!
+//! What the model cannot do: loom has no constant constructors, so statics are made lazily there, and it
+//! has no clock, so every deadline in a model may pass at any time.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is the module the ban points to")]
+
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+#[cfg(not(loom))]
+pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+
+#[cfg(loom)]
+pub use loom::hint::spin_loop;
+#[cfg(not(loom))]
+pub use std::hint::spin_loop;
+
+/// Data behind a short lock that spins, then yields.
+///
+/// For sections of a few dozen instructions that neither sleep nor call out. It is not a primitive for users:
+/// it knows no owner and the detector does not see it.
+#[derive(Debug, Default)]
+pub struct Guarded<T> {
+    #[cfg(loom)]
+    inner: loom::sync::Mutex<T>,
+    #[cfg(not(loom))]
+    inner: spin::Spin<T>,
+}
+
+impl<T> Guarded<T> {
+    /// Puts `value` behind a lock.
+    #[cfg(not(loom))]
+    pub const fn new(value: T) -> Self {
+        Self { inner: spin::Spin::new(value) }
+    }
+
+    /// Puts `value` behind a lock.
+    #[cfg(loom)]
+    pub fn new(value: T) -> Self {
+        Self { inner: loom::sync::Mutex::new(value) }
+    }
+
+    /// Locks, runs `f` on the data, unlocks.
+    #[inline]
+    pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        #[cfg(loom)]
+        return f(&mut self.inner.lock().unwrap());
+        #[cfg(not(loom))]
+        self.inner.with(f)
+    }
+
+    /// Runs `f` on the data if the lock is free at this moment.
+    #[inline]
+    pub fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        #[cfg(loom)]
+        return self.inner.try_lock().ok().map(|mut guard| f(&mut guard));
+        #[cfg(not(loom))]
+        self.inner.try_with(f)
+    }
+
+    /// Locks and stays locked, for the moment just before a `fork`.
+    #[cfg(not(loom))]
+    pub(crate) fn hold(&self) {
+        self.inner.raw_lock();
+    }
+
+    /// Ends what [`Guarded::hold`] began, in the parent and in the child.
+    #[cfg(not(loom))]
+    pub(crate) fn let_go(&self) {
+        self.inner.raw_unlock();
+    }
+}
+
+#[cfg(not(loom))]
+mod spin {
+    use super::{AtomicBool, Ordering};
+    use std::cell::UnsafeCell;
+
+    /// | bit | meaning |
+    /// | --- | --- |
+    /// | false | free |
+    /// | true | one thread is inside |
+    #[derive(Debug, Default)]
+    pub(super) struct Spin<T> {
+        taken: AtomicBool,
+        data: UnsafeCell<T>,
+    }
+
+    // SAFETY: `data` is reached only between raw_lock and raw_unlock, by one thread at a time.
+    unsafe impl<T: Send> Sync for Spin<T> {}
+    // SAFETY: it owns its data.
+    unsafe impl<T: Send> Send for Spin<T> {}
+
+    /// Unlocks when the section ends, also by a panic.
+    struct Unlock<'a>(&'a AtomicBool);
+
+    impl Drop for Unlock<'_> {
+        fn drop(&mut self) {
+            // SYNC(spin): pairs with the Acquire exchange in raw_lock.
+            self.0.store(false, Ordering::Release);
+        }
+    }
+
+    impl<T> Spin<T> {
+        pub(super) const fn new(value: T) -> Self {
+            Self { taken: AtomicBool::new(false), data: UnsafeCell::new(value) }
+        }
+
+        #[inline]
+        fn raw_try_lock(&self) -> bool {
+            // SYNC(spin): pairs with the Release store in raw_unlock.
+            self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        }
+
+        #[inline]
+        pub(super) fn raw_lock(&self) {
+            if !self.raw_try_lock() {
+                self.raw_lock_slow();
+            }
+        }
+
+        #[cold]
+        fn raw_lock_slow(&self) {
+            let mut tries = 0u32;
+            while self.taken.load(Ordering::Relaxed) || !self.raw_try_lock() {
+                tries += 1;
+                if tries < 64 {
+                    std::hint::spin_loop();
+                } else {
+                    std::thread::yield_now();
+                }
+            }
+        }
+
+        pub(super) fn raw_unlock(&self) {
+            // SYNC(spin): pairs with the Acquire exchange in raw_lock.
+            self.taken.store(false, Ordering::Release);
+        }
+
+        #[inline]
+        pub(super) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+            self.raw_lock();
+            let _unlock = Unlock(&self.taken);
+            // SAFETY: the lock is ours until `_unlock` drops.
+            f(unsafe { &mut *self.data.get() })
+        }
+
+        #[inline]
+        pub(super) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+            if !self.raw_try_lock() {
+                return None;
+            }
+            let _unlock = Unlock(&self.taken);
+            // SAFETY: the lock is ours until `_unlock` drops.
+            Some(f(unsafe { &mut *self.data.get() }))
+        }
+    }
+}

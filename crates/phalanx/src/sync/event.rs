@@ -1,0 +1,86 @@
+//! A flag that threads wait for.
+//!
+//! | SET | WAITERS | meaning |
+//! | --- | --- | --- |
+//! | 0 | 0 | clear, nobody waits |
+//! | 0 | 1 | clear, threads may be asleep |
+//! | 1 | 0 | set: nobody needs to wait |
+//! | 1 | 1 | set, and the thread that set it is about to wake the others |
+//!
+//! A thread sleeps only if it finds the flag clear with its queue locked, after it has put WAITERS there. Who sets the
+//! flag and finds WAITERS empties that queue. A thread woken so has seen the event, even if it is cleared again at once.
+
+use crate::prim::{AtomicU32, Ordering};
+use crate::wait::{self, How, Stopped, Wakeup};
+
+const SET: u32 = 1;
+const WAITERS: u32 = 2;
+
+/// The event. Setting it wakes everybody.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Event {
+    word: AtomicU32,
+}
+
+impl Event {
+    /// A clear event.
+    pub fn new() -> Self {
+        Self { word: AtomicU32::new(0) }
+    }
+
+    /// Is it set?
+    #[inline]
+    pub fn is_set(&self) -> bool {
+        wait::step(wait::key_of(self));
+        // SYNC(event): pairs with the Release in set.
+        self.word.load(Ordering::Acquire) & SET != 0
+    }
+
+    /// Sets it and wakes every thread that waits.
+    #[inline]
+    pub fn set(&self) {
+        wait::step(wait::key_of(self));
+        // SYNC(event): pairs with the Acquire loads in is_set and wait.
+        if self.word.fetch_or(SET, Ordering::AcqRel) & WAITERS != 0 {
+            self.wake_all();
+        }
+    }
+
+    #[cold]
+    fn wake_all(&self) {
+        wait::unpark(wait::key_of(self), usize::MAX, 0, |_, _| {
+            self.word.fetch_and(!WAITERS, Ordering::Relaxed);
+        });
+    }
+
+    /// Clears it.
+    #[inline]
+    pub fn clear(&self) {
+        wait::step(wait::key_of(self));
+        self.word.fetch_and(!SET, Ordering::Relaxed);
+    }
+
+    /// Waits until it is set. `Ok(false)`: the deadline passed.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the wait was interrupted or could never have ended.
+    pub fn wait(&self, how: &How<'_>) -> Result<bool, Stopped> {
+        if self.is_set() {
+            return Ok(true);
+        }
+        let clear = || {
+            self.word.fetch_or(WAITERS, Ordering::Acquire) & SET == 0
+        };
+        match wait::park(wait::key_of(self), how, None, clear) {
+            Wakeup::Unparked(_) | Wakeup::Invalid => Ok(true),
+            Wakeup::TimedOut => Ok(self.is_set()),
+            Wakeup::Stopped(stopped) => Err(stopped),
+        }
+    }
+
+    /// Keeps the flag and forgets the waiters, in the child of a `fork`.
+    pub fn reset_after_fork(&self) {
+        self.word.fetch_and(SET, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,433 @@
+//! One wait of one thread: described, queued, asleep, ended.
+
+use super::hook::{self, Mode, Report};
+use super::lot::{self, door};
+use super::roster::{self, Owner, Record, Sleeper};
+use super::{How, OWNER, OwnerWord, Reason, SCOPED, Stopped, Wakeup};
+use crate::prim::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Guarded, Ordering, fence, spin_loop};
+use crate::sys::{self, Slept};
+use std::ptr;
+
+// The token of a node:
+//
+// | value | meaning | who leaves it |
+// | --- | --- | --- |
+// | WAITING | awake, in the queue or about to spin | the sleeper, to SLEEPING; a waker, to NOTIFIED |
+// | SLEEPING | in the kernel, or just before or after | a waker to NOTIFIED, the detector to DOOMED or TOLD, a poke to POKED |
+// | POKED | asked to look for deadlocks | the sleeper, to SLEEPING |
+// | TOLD | asked to hand on the report in `verdict` | the sleeper, to SLEEPING |
+// | DOOMED | out of the queue, with the report in `verdict` | nobody: the wait is over |
+// | NOTIFIED + m | out of the queue, with message m | nobody: the wait is over |
+const WAITING: u32 = 0;
+const SLEEPING: u32 = 1;
+const POKED: u32 = 2;
+const TOLD: u32 = 3;
+const DOOMED: u32 = 4;
+const NOTIFIED: u32 = 1 << 31;
+
+/// Between two looks of a sleeping thread that looks after deadlocks or signals.
+const TICK: u64 = 100_000_000;
+/// A thread spins this many rounds at the most before it sleeps, about 20 us.
+const MOST_PATIENCE: u32 = 2_000;
+const LEAST_PATIENCE: u32 = 32;
+
+/// The place of one wait in a queue. Nodes are used again, never freed: a late wake-up hits a live word.
+pub(crate) struct Node {
+    token: AtomicU32,
+    key: AtomicUsize,
+    thread: AtomicU32,
+    reason: AtomicPtr<Reason>,
+    subject: AtomicUsize,
+    owner: AtomicPtr<OwnerWord>,
+    timed: AtomicBool,
+    /// Sleeps without looking for deadlocks, because another thread looks.
+    unwatched: AtomicBool,
+    /// The wait that this one interrupts: a signal handler may wait while its thread stays queued.
+    outer: AtomicPtr<Node>,
+    verdict: Guarded<Option<Box<Report>>>,
+}
+
+impl Node {
+    fn get() -> &'static Self {
+        // A model makes its atomics anew in each execution, so nothing is kept there.
+        if !cfg!(loom)
+            && let Some(node) = door().spare.with(Vec::pop)
+        {
+            return node;
+        }
+        Box::leak(Box::new(Self {
+            token: AtomicU32::new(WAITING),
+            key: AtomicUsize::new(0),
+            thread: AtomicU32::new(0),
+            reason: AtomicPtr::new(ptr::null_mut()),
+            subject: AtomicUsize::new(0),
+            owner: AtomicPtr::new(ptr::null_mut()),
+            timed: AtomicBool::new(false),
+            unwatched: AtomicBool::new(false),
+            outer: AtomicPtr::new(ptr::null_mut()),
+            verdict: Guarded::new(None),
+        }))
+    }
+
+    pub(super) fn thread(&self) -> u32 {
+        self.thread.load(Ordering::Relaxed)
+    }
+
+    /// Ends the wait with `message`. The caller has taken the node out of its queue.
+    pub(super) fn notify(&self, message: u32) {
+        // SYNC(token): pairs with the Acquire load in `Ticket::sleep`; what the waker did before is seen after the wait.
+        if self.token.swap(NOTIFIED | message, Ordering::AcqRel) != WAITING {
+            sys::wake(&self.token);
+        }
+    }
+
+    pub(super) fn of(record: &Record) -> Option<&'static Self> {
+        let node = record.waiting.load(Ordering::Acquire);
+        // SAFETY: nodes are leaked, so a pointer to one is always good.
+        unsafe { node.as_ref() }
+    }
+
+    /// Asks an unwatched sleeper to look for deadlocks. `false`: this one cannot.
+    pub(super) fn poke(&self) -> bool {
+        let poked = self.unwatched.load(Ordering::SeqCst)
+            && self.token.compare_exchange(SLEEPING, POKED, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if poked {
+            sys::wake(&self.token);
+        }
+        poked
+    }
+
+    /// The wait of `record`, if it sleeps and nobody has woken it yet.
+    pub(super) fn describe(record: &'static Record, thread: u32) -> Option<Sleeper> {
+        let seq = record.seq.load(Ordering::Acquire);
+        let node = Self::of(record)?;
+        let key = node.key.load(Ordering::Relaxed);
+        let sleeper = lot::pinned(key, node, || {
+            // SAFETY: a node in a queue is described, and its reason is 'static.
+            let reason = unsafe { node.reason.load(Ordering::Relaxed).as_ref() }?;
+            // SAFETY: while the node is in its queue its thread is inside the wait and borrows the word.
+            let word = unsafe { node.owner.load(Ordering::Relaxed).as_ref() };
+            let owner = word.map(|word| word.load(Ordering::Relaxed)).filter(|word| word & OWNER != 0);
+            Some(Sleeper {
+                thread,
+                ident: record.ident.load(Ordering::Relaxed),
+                os_id: record.os_id.load(Ordering::Relaxed),
+                daemon: record.daemon.load(Ordering::Relaxed),
+                reason,
+                subject: node.subject.load(Ordering::Relaxed),
+                key,
+                owner: owner.map(|word| Owner { thread: word & OWNER, scoped: word & SCOPED != 0 }),
+                timed: node.timed.load(Ordering::Relaxed),
+                seq,
+            })
+        })??;
+        // In its queue, but in the middle of a spin or of its description: awake.
+        let settled = matches!(node.token.load(Ordering::Acquire), SLEEPING | POKED);
+        let same = record.seq.load(Ordering::Acquire) == seq && record.id.load(Ordering::Relaxed) == thread;
+        (settled && same && node.thread() == thread).then_some(sleeper)
+    }
+}
+
+/// Tells the thread of `sleeper` that its wait is a deadlock. `false` if that sleep has ended meanwhile.
+///
+/// In [`Mode::Raise`] this ends its wait, in [`Mode::Report`] the wait goes on.
+#[cfg(not(loom))]
+pub(crate) fn tell(sleeper: &Sleeper, report: Report, mode: Mode) -> bool {
+    let record = door().roster.with(|roster| roster.find(sleeper.thread));
+    let Some((record, node)) = record.and_then(|record| Some((record, Node::of(record)?))) else { return false };
+    let mut told = false;
+    let same = || record.seq.load(Ordering::Acquire) == sleeper.seq && node.thread() == sleeper.thread;
+    let give = |token: u32| {
+        node.verdict.with(|verdict| *verdict = Some(Box::new(report)));
+        // SYNC(token): as in `notify`.
+        node.token.swap(token, Ordering::AcqRel);
+    };
+    if mode == Mode::Raise {
+        lot::pull_if(sleeper.key, node, same, || {
+            give(DOOMED);
+            told = true;
+        });
+    } else {
+        lot::pinned(sleeper.key, node, || {
+            if same() {
+                give(TOLD);
+                told = true;
+            }
+        });
+    }
+    if told {
+        sys::wake(&node.token);
+    }
+    told
+}
+
+/// A place in a queue, held by the thread that will sleep on it.
+#[derive(Debug)]
+pub struct Ticket {
+    key: usize,
+    node: &'static Node,
+    me: &'static Record,
+    over: bool,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node(thread {}, key {:#x})", self.thread(), self.key.load(Ordering::Relaxed))
+    }
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Record({})", self.id.load(Ordering::Relaxed))
+    }
+}
+
+/// Puts the calling thread at the end of the queue of `key`, if `valid()` still holds once nobody else can enter or
+/// leave it. `owner` is the word that says who can end this wait, if one thread can.
+pub fn enqueue(
+    key: usize,
+    how: &How<'_>,
+    owner: Option<&OwnerWord>,
+    valid: impl FnOnce() -> bool,
+) -> Option<Ticket> {
+    let me = roster::me();
+    let node = Node::get();
+    node.token.store(WAITING, Ordering::Relaxed);
+    node.key.store(key, Ordering::Relaxed);
+    node.thread.store(me.id.load(Ordering::Relaxed), Ordering::Relaxed);
+    node.reason.store(ptr::from_ref(how.reason).cast_mut(), Ordering::Relaxed);
+    node.subject.store(how.subject, Ordering::Relaxed);
+    node.owner.store(owner.map_or(ptr::null_mut(), |word| ptr::from_ref(word).cast_mut()), Ordering::Relaxed);
+    node.timed.store(!how.deadline.is_never(), Ordering::Relaxed);
+    node.unwatched.store(false, Ordering::Relaxed);
+    node.outer.store(me.waiting.load(Ordering::Relaxed), Ordering::Relaxed);
+    let ticket = Ticket { key, node, me, over: false };
+    me.seq.fetch_add(1, Ordering::AcqRel);
+    // SYNC(waiting): pairs with the Acquire load in `Node::of`; the description is seen with the pointer.
+    me.waiting.store(ptr::from_ref(node).cast_mut(), Ordering::Release);
+    if lot::push(key, node, valid) {
+        Some(ticket)
+    } else {
+        // Never queued, so there is nothing to leave but the record.
+        let mut ticket = ticket;
+        ticket.over = true;
+        None
+    }
+}
+
+/// Sleeps in the queue of `key` until woken. See [`enqueue`] for `owner` and `valid`.
+pub fn park(key: usize, how: &How<'_>, owner: Option<&OwnerWord>, valid: impl FnOnce() -> bool) -> Wakeup {
+    match enqueue(key, how, owner, valid) {
+        Some(ticket) => ticket.sleep(how),
+        None => Wakeup::Invalid,
+    }
+}
+
+impl Ticket {
+    /// Sleeps until woken.
+    pub fn sleep(mut self, how: &How<'_>) -> Wakeup {
+        if how.deadline.has_passed() {
+            return self.leave(Wakeup::TimedOut);
+        }
+        if let Some(message) = self.spin() {
+            return self.end(Wakeup::Unparked(message));
+        }
+        let mut watch = Watch::new(how, self.me);
+        loop {
+            // SYNC(token): pairs with the swap in `notify`.
+            let token = self.node.token.load(Ordering::Acquire);
+            match token {
+                SLEEPING => {}
+                WAITING | POKED | TOLD => {
+                    if token == TOLD
+                        && let Some(report) = self.node.verdict.with(Option::take)
+                    {
+                        how.interrupt.report(&report);
+                    }
+                    if token == POKED {
+                        watch.look(self.node);
+                    }
+                    let exchange = self.node.token.compare_exchange(token, SLEEPING, Ordering::AcqRel, Ordering::Relaxed);
+                    if exchange.is_err() {
+                        continue;
+                    }
+                }
+                DOOMED => {
+                    let report = self.node.verdict.with(Option::take);
+                    let stopped = match report {
+                        Some(report) => Stopped::Deadlock(report),
+                        None => Stopped::Interrupted { notified: false },
+                    };
+                    return self.end(Wakeup::Stopped(stopped));
+                }
+                message => return self.end(Wakeup::Unparked(message & !NOTIFIED)),
+            }
+            match sys::sleep_on(&self.node.token, SLEEPING, watch.until(how)) {
+                Slept::Woken => {}
+                Slept::Signal => {
+                    if how.interrupt.check() {
+                        return self.interrupted();
+                    }
+                }
+                Slept::TimedOut => {
+                    if how.deadline.has_passed() || cfg!(loom) {
+                        return self.leave(Wakeup::TimedOut);
+                    }
+                    if how.interrupt.ticks() && how.interrupt.check() {
+                        return self.interrupted();
+                    }
+                    watch.look(self.node);
+                }
+            }
+        }
+    }
+
+    /// Leaves the queue without sleeping. `false`: a wake-up came first, and the caller has to pass it on.
+    pub fn cancel(mut self) -> bool {
+        self.over = true;
+        lot::pull(self.key, self.node)
+    }
+
+    /// Waits awake for a while, because a sleeping processor takes long to wake.
+    fn spin(&mut self) -> Option<u32> {
+        if cfg!(loom) || processors() < 2 {
+            return None;
+        }
+        let spinners = &door().spinners;
+        let patience = self.me.patience.load(Ordering::Relaxed).clamp(LEAST_PATIENCE, MOST_PATIENCE);
+        // One processor has to be left for the thread that will wake us.
+        if spinners.fetch_add(1, Ordering::Relaxed) as usize >= processors() - 1 {
+            spinners.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let mut message = None;
+        for _ in 0..patience {
+            // SYNC(token): pairs with the swap in `notify`.
+            let token = self.node.token.load(Ordering::Acquire);
+            if token & NOTIFIED != 0 {
+                message = Some(token & !NOTIFIED);
+                break;
+            }
+            spin_loop();
+        }
+        spinners.fetch_sub(1, Ordering::Relaxed);
+        let next = if message.is_some() { patience * 2 } else { patience / 2 };
+        self.me.patience.store(next.clamp(LEAST_PATIENCE, MOST_PATIENCE), Ordering::Relaxed);
+        message
+    }
+
+    fn interrupted(self) -> Wakeup {
+        self.leave(Wakeup::Stopped(Stopped::Interrupted { notified: false }))
+    }
+
+    /// Leaves the queue with `ending`, or with the wake-up that came first.
+    fn leave(mut self, ending: Wakeup) -> Wakeup {
+        if lot::pull(self.key, self.node) {
+            return self.end(ending);
+        }
+        // Somebody has taken the node out and is about to write the token.
+        let mut token = self.node.token.load(Ordering::Acquire);
+        while token & NOTIFIED == 0 && token != DOOMED {
+            #[cfg(loom)]
+            loom::thread::yield_now();
+            spin_loop();
+            token = self.node.token.load(Ordering::Acquire);
+        }
+        let stop = matches!(ending, Wakeup::Stopped(_));
+        match self.node.verdict.with(Option::take) {
+            Some(report) if token == DOOMED => self.end(Wakeup::Stopped(Stopped::Deadlock(report))),
+            _ if stop => self.end(Wakeup::Stopped(Stopped::Interrupted { notified: true })),
+            _ => self.end(Wakeup::Unparked(token & !NOTIFIED)),
+        }
+    }
+
+    fn end(&mut self, ending: Wakeup) -> Wakeup {
+        self.over = true;
+        ending
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.over {
+            lot::pull(self.key, self.node);
+        }
+        self.me.seq.fetch_add(1, Ordering::AcqRel);
+        self.me.waiting.store(self.node.outer.load(Ordering::Relaxed), Ordering::Release);
+        if !cfg!(loom) {
+            door().spare.with(|spare| spare.push(self.node));
+        }
+    }
+}
+
+fn processors() -> usize {
+    #[cfg(loom)]
+    return 1;
+    #[cfg(not(loom))]
+    {
+        static COUNT: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+        *COUNT.get_or_init(sys::processors)
+    }
+}
+
+/// The part of a sleep that looks after deadlocks and signals.
+///
+/// One sleeping thread at a time, the sentinel, wakes up every two ticks to look. The others sleep on, unwatched, after
+/// their first tick; when the sentinel's own wait ends it pokes one of them to take over.
+struct Watch {
+    me: u32,
+    watched: bool,
+    sentinel: bool,
+    /// The next look; `None` while another thread looks.
+    next: Option<u64>,
+    ticks: bool,
+}
+
+impl Watch {
+    fn new(how: &How<'_>, me: &Record) -> Self {
+        let watched = !cfg!(loom) && how.deadline.is_never() && hook::mode() != Mode::Off;
+        let ticks = !cfg!(loom) && how.interrupt.ticks();
+        let next = (watched || ticks).then(|| sys::now() + TICK);
+        Self { me: me.id.load(Ordering::Relaxed), watched, sentinel: false, next, ticks }
+    }
+
+    fn until(&self, how: &How<'_>) -> Option<u64> {
+        match (how.deadline.at(), self.next) {
+            (Some(end), Some(next)) => Some(end.min(next)),
+            (end, next) => end.or(next),
+        }
+    }
+
+    fn look(&mut self, node: &Node) {
+        let now = if cfg!(loom) { 0 } else { sys::now() };
+        self.next = self.ticks.then_some(now + TICK);
+        if !self.watched {
+            return;
+        }
+        // SYNC(sentinel): `unwatched` is stored before `sentinel` is read here; the leaving sentinel stores 0 before it
+        // reads `unwatched`. One of the two sees the other, so somebody always looks.
+        node.unwatched.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let sentinel = &door().sentinel;
+        match sentinel.compare_exchange(0, self.me, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => self.sentinel = true,
+            // The same thread, in a wait that a signal handler of this one interrupts.
+            Err(other) if other == self.me => {}
+            Err(_) => return,
+        }
+        node.unwatched.store(false, Ordering::SeqCst);
+        self.next = Some(now + if self.ticks { TICK } else { 2 * TICK });
+        hook::look();
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.sentinel {
+            // SYNC(sentinel): see `look`.
+            door().sentinel.store(0, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            roster::poke_one();
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! From the live threads to a verdict, twice, because a snapshot takes time.
+
+use super::graph::{self, Finding};
+use crate::sys::{self, Strangers};
+use crate::wait::hook::{self, Cause, Mode, Report};
+use crate::wait::{self, Facts, Sleeper};
+use std::sync::OnceLock;
+
+/// Is there an excuse for a process all asleep, such as a signal handler that may wake it?
+static EXCUSE: OnceLock<fn() -> bool> = OnceLock::new();
+
+/// Plugs the detector in at the door. `excuse` is asked when every thread sleeps: `true` if something outside, such as
+/// an installed signal handler, may wake one. The first call counts.
+pub fn start(excuse: fn() -> bool) {
+    let _ = EXCUSE.set(excuse);
+    hook::set_look(look);
+}
+
+fn look() {
+    let mode = hook::mode();
+    let before = wait::live_threads();
+    let Some(finding) = graph::find(&before) else { return };
+    let victim = &before[finding.victim];
+    let Some(sleeper) = victim.asleep.as_ref() else { return };
+    if finding.cause == Cause::Asleep && !nobody_can_wake(&before) {
+        return;
+    }
+    if !still_so(&before, &finding) {
+        return;
+    }
+    let threads = finding.threads.iter().filter_map(|&at| before[at].asleep.clone()).collect();
+    let report = Report { cause: finding.cause, threads, victim: victim.thread };
+    if mode == Mode::Report && !first_time(sleeper) {
+        return;
+    }
+    wait::tell(sleeper, report, mode);
+}
+
+/// The second look. Whoever sleeps the same unbroken sleep in both slept at every moment between them, so all these
+/// sleeps overlap at one moment, and the owners seen in both are the owners of that moment.
+fn still_so(before: &[Facts], finding: &Finding) -> bool {
+    let after = wait::live_threads();
+    let same = |facts: &Facts| after.iter().any(|other| other.thread == facts.thread && other.asleep == facts.asleep);
+    let involved = finding.threads.iter().all(|&at| same(&before[at]));
+    let nobody_new = finding.cause != Cause::Asleep || after.len() == before.len();
+    // The owner may have registered between: gone means gone in both.
+    let still = finding.cause != Cause::Orphan || graph::find(&after).is_some_and(|again| again.cause == Cause::Orphan);
+    involved && nobody_new && still
+}
+
+/// Is there neither a thread that we cannot see into nor a handler that may run?
+fn nobody_can_wake(threads: &[Facts]) -> bool {
+    let known: Vec<u32> = threads.iter().map(|facts| facts.os_id).collect();
+    sys::strangers(&known) == Strangers::Asleep && !EXCUSE.get().is_some_and(|excuse| excuse())
+}
+
+/// Reported and not ended, a sleep is found again with every look.
+fn first_time(sleeper: &Sleeper) -> bool {
+    static TOLD: crate::prim::Guarded<Vec<(u32, u64)>> = crate::prim::Guarded::new(Vec::new());
+    let sleep = (sleeper.thread, sleeper.seq);
+    TOLD.with(|told| {
+        let first = !told.contains(&sleep);
+        if first {
+            told.retain(|(thread, _)| *thread != sleep.0);
+            told.push(sleep);
+        }
+        first
+    })
+}
+
+/// Does this sleep still go on? Then what it waits for is still borrowed by the sleeping thread.
+pub fn is_still_asleep(sleeper: &Sleeper) -> bool {
+    wait::facts(sleeper.thread).is_some_and(|facts| facts.asleep.is_some_and(|now| now.seq == sleeper.seq))
+}

@@ -1,0 +1,11 @@
+//! Level 3. The detector: finds waits that can never end.
+//!
+//! It runs in the sleep of one of the sleeping threads, five times a second, and costs nothing while nobody sleeps.
+//! See `watch/README.md` for the rules and why there is no false alarm.
+
+pub mod graph;
+
+#[cfg(not(loom))]
+mod look;
+#[cfg(not(loom))]
+pub use look::{is_still_asleep, start};

@@ -1,0 +1,37 @@
+# shows: opposite order, one thread by `with`, the other by acquire()
+# verdict: deadlock
+# plain: hang
+# report: "left" @left_waits "right" @right_waits
+# expect: main is done
+# exit: 0
+import threading
+
+red = threading.Lock()
+blue = threading.Lock()
+each_has_one = threading.Barrier(2)
+
+
+def red_then_blue():
+    with red:
+        each_has_one.wait()
+        with blue:  # @left_waits
+            print("left has both")
+
+
+def blue_then_red():
+    blue.acquire()
+    try:
+        each_has_one.wait()
+        with red:  # @right_waits
+            print("right has both")
+    finally:
+        blue.release()
+
+
+left = threading.Thread(target=red_then_blue, name="left")
+right = threading.Thread(target=blue_then_red, name="right")
+left.start()
+right.start()
+left.join()
+right.join()
+print("main is done")

@@ -1,0 +1,31 @@
+# shows: a ring of three threads and three locks, by acquire()
+# verdict: deadlock
+# plain: hang
+# report: "one" "two" "three" @holds @waits
+# expect: main is done
+# exit: 0
+import threading
+
+locks = [threading.Lock() for _ in range(3)]
+each_has_one = threading.Barrier(3)
+
+
+def work(mine, next_one):
+    mine.acquire()  # @holds
+    try:
+        each_has_one.wait()
+        next_one.acquire()  # @waits
+        next_one.release()
+    finally:
+        mine.release()
+
+
+threads = [
+    threading.Thread(target=work, args=(locks[n], locks[(n + 1) % 3]), name=name)
+    for n, name in enumerate(("one", "two", "three"))
+]
+for t in threads:
+    t.start()
+for t in threads:
+    t.join()
+print("main is done")

@@ -1,0 +1,139 @@
+"""`phalanx bench`: the comparison runs, each side is what it claims to be, and a stuck side does not stop it.
+
+Nothing here looks at how long anything takes.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from phalanx.bench import cases, main
+from phalanx.bench.cases import Case
+from phalanx.bench.pair import Failed, Pair, Result, Worker
+
+ENTRY = "import sys; from phalanx.bench import main; sys.exit(main(sys.argv[1:]))"
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would, with an end in sight."""
+    command = [sys.executable, "-c", ENTRY, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_table_and_samples(tmp_path: Path) -> None:
+    file = tmp_path / "samples.json"
+    done = bench("--quick", "--filter", "event set", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    numbers = r"([\d.]+) +([\d.]+) +([\d.]+) +[\d.]+\.\.[\d.]+ +[\d.]+"
+    row = re.search(rf"^ +Event set/is_set/clear +{numbers} +>= 8 ", done.stdout, re.M)
+    assert row is not None, done.stdout
+    assert all(float(number) > 0 for number in row.groups())
+    document = json.loads(file.read_text())
+    assert document["workers"]["std"] == {
+        "phalanx_imported": False,
+        "phalanx_version": None,
+        "lock": "_thread.lock",
+    }
+    assert document["workers"]["phalanx"]["phalanx_imported"] is True
+    (result,) = document["results"]
+    assert len(result["std_ns"]) == len(result["phalanx_ns"]) == document["settings"]["rounds"]
+
+
+def test_import_is_compared() -> None:
+    done = bench("--rounds", "1", "--filter", "import phalanx")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ +import phalanx .* ms .*<= 25 ms", done.stdout, re.M), done.stdout
+
+
+def test_list_names_every_case_and_measures_nothing() -> None:
+    done = bench("--list")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == len(cases.CASES)
+    assert "us" not in done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--filter", "no such case"], "no case matches 'no such case'"),
+        (["--rounds", "0"], "'0' is not a whole number above 0"),
+        (["--rounds", "many"], "'many' is not a whole number above 0"),
+        (["--json", "/nowhere/at/all.json"], "cannot write /nowhere/at/all.json"),
+        (["--fast"], "unrecognized arguments: --fast"),
+    ],
+)
+def test_usage_errors(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_names_are_unique_and_filters_find_them() -> None:
+    names = [case.name for case in cases.CASES]
+    assert len(set(names)) == len(names)
+    assert [case.name for case in cases.select("with rlock")] == ["with RLock"]
+    assert [case.name for case in cases.select("* put+get")] == [name for name in names if name.endswith(" put+get")]
+    assert cases.select(None) == cases.CASES
+
+
+@pytest.mark.parametrize("case", [case for case in cases.CASES if not case.is_import], ids=lambda case: case.name)
+def test_every_case_runs_on_the_plain_side(case: Case) -> None:
+    worker = Worker("std", None, 30.0)
+    try:
+        worker.ask("load", case.source)
+        assert worker.ask("run", 2) > 0
+        worker.ask("drop")
+        assert worker.ask("state")["phalanx_imported"] is False
+    finally:
+        worker.kill()
+
+
+HANGS = "import time\ndef run(rounds):\n    time.sleep(600)\n"
+ONE_SIDED = "import os, sys\ndef run(rounds):\n    if 'phalanx' in sys.modules:\n        {}\n"
+FINE = "def run(rounds):\n    sum(range(rounds))\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "failure"),
+    [
+        (HANGS, "std hung for 3 s"),
+        (ONE_SIDED.format("raise ValueError('no luck')"), "phalanx raised ValueError: no luck"),
+        (ONE_SIDED.format("os._exit(7)"), "phalanx ended with status 7"),
+        (ONE_SIDED.format("os.abort()"), "phalanx was ended by SIGABRT"),
+        ("import no_such_module", "std raised ModuleNotFoundError: No module named 'no_such_module'"),
+    ],
+)
+def test_a_failed_case_is_reported_and_the_next_one_measured(source: str, failure: str) -> None:
+    with Pair(rounds=2, sample_ms=1, deadline=3.0) as pair:
+        assert pair.measure(Case("test", "bad", 2, 1, source)).failure == failure
+        after = pair.measure(Case("test", "good", 2, 1, FINE))
+    assert after.failure is None
+    assert len(after.ratios) == 2 and after.score > 0
+
+
+def test_output_of_a_case_stays_out_of_the_protocol() -> None:
+    worker = Worker("std", None, 30.0)
+    try:
+        worker.ask("load", "import os\ndef run(rounds):\n    print('noise', flush=True)\n    os.write(1, b'noise')\n")
+        assert worker.ask("run", 1) > 0
+    finally:
+        worker.kill()
+
+
+def test_a_side_that_cannot_start_is_named(tmp_path: Path) -> None:
+    (tmp_path / "phalanx.py").write_text("def install(): raise SystemExit(3)\n")
+    worker = Worker("ours", tmp_path, 30.0)
+    worker._command[1:2] = ["-I", "-S"]  # without site-packages the stand-in is the only phalanx
+    with pytest.raises(Failed, match="ours ended with status 3"):
+        worker.ask("state")
+
+
+def test_closeness_is_turned_the_same_way_for_ratios_and_for_the_import() -> None:
+    ratio = Result(Case("g", "n", 2, 1, FINE), 1, std=[300, 400], phalanx=[100, 100])
+    assert ratio.score == 3.5 and ratio.best == 3 and ratio.closeness == 1.75
+    start = Result(Case("g", "n", 25, 1, ""), 1, std=[10_000_000], phalanx=[60_000_000])
+    assert start.score == 50 and start.closeness == 0.5
+    assert Result(Case("g", "n", None, 1, FINE), 1, std=[1], phalanx=[1]).closeness is None
