@@ -147,7 +147,17 @@ t.start()
 t.join()
 print("main goes on")
 """,
-    "unraisable.py": "class A:\n    def __del__(self):\n        1 / 0\na = A()\na.__dict__\ndel a\nprint('on')\n",
+    "unraisable.py": """\
+import sys, traceback
+
+class A:
+    def __del__(self):
+        1 / 0
+
+sys.unraisablehook = lambda it: print(it.exc_value, traceback.extract_tb(it.exc_traceback))
+A()
+print("goes on")
+""",
     "spawn.py": """\
 import multiprocessing
 
@@ -241,12 +251,12 @@ INVOCATIONS = [
     # Exceptions.
     "raises.py", "-m raises", "raises.zip", "compiled_raises.pyc", "in_import.py", "chained.py", "-m chained",
     "group.py", "noted.py", "reraised.py", "recursion.py", "thread_raises.py", "unraisable.py", "hook.py", "-m hook",
-    "hook_fails.py", "hook_fails_on_syntax.py", "hook_exits.py", "hook_interrupted.py", "hook_missing.py", "hook_at_exit.py",
-    "stderr_gone.py",
+    "hook_fails.py", "hook_fails_on_syntax.py", "hook_exits.py", "hook_interrupted.py", "hook_missing.py",
+    "hook_at_exit.py", "stderr_gone.py",
     # The end.
-    "exit.py None", "exit.py 0", "exit.py 3", "exit.py 256", "exit.py -1", "exit.py 'text'", "exit.py ()",
-    "exit.py 2.5", "-m exit 5", "exit_subclass.py", "exit_chained.py", "os_exit.py", "abort.py", "interrupt.py", "-m interrupt",
-    "interrupt_caught.py", "interrupt_subclass.py", "order.py", "-m order", "spawn.py", "-m spawn",
+    "exit.py None", "exit.py 0", "exit.py 3", "exit.py 256", "exit.py -1", "exit.py 'text'", "exit.py []",
+    "exit.py 2.5", "-m exit 5", "exit_subclass.py", "exit_chained.py", "os_exit.py", "abort.py", "interrupt.py",
+    "-m interrupt", "interrupt_caught.py", "interrupt_subclass.py", "order.py", "-m order", "spawn.py", "-m spawn",
 ]  # fmt: skip
 
 COMMANDS = {
@@ -256,7 +266,7 @@ COMMANDS = {
     "syntax": "x = (",
     "exit": "import sys; sys.exit('bye')",
     "interrupt": "raise KeyboardInterrupt",
-    "spawn": "import multiprocessing as m\nwith m.get_context('spawn').Pool(1) as pool:\n    print(pool.map(abs, [-1]))",
+    "spawn": "import multiprocessing as m\nwith m.get_context('spawn').Pool(1) as p:\n    print(p.map(abs, [-1]))",
 }
 
 
@@ -273,7 +283,8 @@ def test_command(tree: Path, name: str) -> None:
         assert outcome(PHALANX + arguments, tree) == outcome(PYTHON + arguments, tree)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+# But "spawn": the children of such a program look for the file `<stdin>`, and it hangs in both.
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"spawn"}))
 @pytest.mark.parametrize("arguments", [[], ["-"], ["-", "a", "-b"]], ids=["nothing", "dash", "dash and more"])
 def test_program_on_stdin(tree: Path, name: str, arguments: list[str]) -> None:
     source = COMMANDS[name] + "\n"

@@ -51,7 +51,10 @@ def adopt() -> None:
                 setattr(owner, name, ours)
         main = _std._main_thread
         if main.is_alive() and not _std._SHUTTING_DOWN:
-            main.__dict__.setdefault(_LATCH, _core.Latch())
+            latch = main.__dict__.setdefault(_LATCH, _core.Latch())
+            if main._ident == get_ident():
+                latch.promise()
+        _core.set_main_thread(main._ident)
         _adopted = True
 
 
@@ -80,20 +83,18 @@ def adopted() -> bool:
 
 
 def _bootstrap_inner(self: Any) -> None:
-    self.__dict__[_LATCH] = _core.Latch()
+    latch = self.__dict__[_LATCH] = _core.Latch()
     _core.thread_begin(self._daemonic)
+    latch.promise()
     try:
         _original["_bootstrap_inner"](self)
     finally:
-        # First the latch, then the farewell: a latch whose thread is unknown would look like a wait without end.
         try:
             _set_latch(self)
         except BaseException:
             # An asynchronous exception, or a profile function that failed at the call and was taken out therefore.
             _set_latch(self)
             raise
-        finally:
-            _core.thread_end()
 
 
 def _set_latch(thread: Any) -> None:
@@ -116,13 +117,13 @@ def join(self: Any, timeout: float | None = None) -> None:
     if latch is None or latch.is_set() or not self._started.is_set() or self is _std.current_thread():
         return original(self, timeout)  # ended, started before the adoption, or an error: it knows them all
     if timeout is None:
-        latch.wait(None, self, self._ident, False)
+        latch.wait(None, self)
         return original(self)
     timeout = max(timeout, 0)
     if type(timeout) not in (int, float) or not 0 < timeout <= _std.TIMEOUT_MAX:
         return original(self, timeout)  # no wait, a number of its own kind, or an error in this version's words
     deadline = monotonic() + timeout
-    if latch.wait(float(timeout), self, self._ident, False):
+    if latch.wait(float(timeout), self):
         original(self, max(deadline - monotonic(), 0))
     return None
 
@@ -138,7 +139,7 @@ def _wait_for_the_others() -> None:
             latch = thread.__dict__.get(_LATCH)
             if latch is None or thread._daemonic or latch.is_set() or thread._ident == me or thread is _std._main_thread:
                 continue
-            latch.wait(None, thread, thread._ident, True)
+            latch.wait(None, thread, True)
             break
         else:
             return
@@ -187,13 +188,14 @@ def _yes() -> bool:
 def _after_fork() -> None:
     """In the child: the threads that did not come along have ended, and the one that forked is the main thread."""
     _guard._at_fork_reinit()
-    _core.after_fork_in_child()
+    _core.set_main_thread(get_ident())
     main = _std._main_thread
     for thread in list(_std._dangling):
         # Never touch an old latch: a thread that is gone may have been inside it. Without one, `join` asks the original.
         old = thread.__dict__.pop(_LATCH, None)
         if thread is main and (old is not None or _adopted):
             latch = main.__dict__[_LATCH] = _core.Latch()
+            latch.promise()
             if not main.is_alive():  # forked at exit, after the main thread was marked as done
                 latch.set()
 

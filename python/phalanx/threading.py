@@ -122,6 +122,45 @@ class Condition(_core.Condition):
                 break
         return result
 
+    def _wait_foreign(self, timeout: float | None) -> bool:
+        # The queue is entered before the lock is given back, so no notification falls in between.
+        if not self._is_owned():
+            raise RuntimeError("cannot wait on un-acquired lock")
+        ticket = self._enter(timeout is not None)
+        try:
+            saved = self._release_save()
+        except BaseException:
+            self._leave(ticket)
+            raise
+        try:
+            return self._sleep(ticket, timeout)
+        finally:
+            self._acquire_restore(saved)
+
+    def _release_save(self) -> "_Any":
+        save = getattr(self._lock, "_release_save", None)
+        return self._lock.release() if save is None else save()
+
+    def _acquire_restore(self, saved: "_Any") -> None:
+        restore = getattr(self._lock, "_acquire_restore", None)
+        if restore is None:
+            self._lock.acquire()
+        else:
+            restore(saved)
+
+    def _is_owned(self) -> bool:
+        owned = getattr(self._lock, "_is_owned", None)
+        if owned is not None:
+            return bool(owned())
+        if self._lock.acquire(False):
+            self._lock.release()
+            return False
+        return True
+
+    def _at_fork_reinit(self) -> None:
+        self._lock._at_fork_reinit()
+        self._forget_waiters()
+
     def notifyAll(self) -> None:
         """Wake up all threads that wait on this condition. Deprecated: use `notify_all()`."""
         _deprecated("notifyAll() is deprecated, use notify_all() instead")
@@ -210,6 +249,34 @@ class Barrier(_core.Barrier):
     """
 
     __module__ = "threading"
+
+    def __init__(self, parties: int, action: "_Callable[[], object] | None" = None, timeout: float | None = None) -> None:
+        if parties < 1:
+            raise ValueError("parties must be > 0")
+        self._init(parties)
+        self._action = action
+        self._timeout = timeout
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until all parties have come; return this thread's place in the order of arrival, from 0.
+
+        `timeout`: seconds, the default is that of the barrier. Raises BrokenBarrierError if the barrier is or gets broken,
+        which a time-out, an exception in the action and a deadlock do for everybody.
+        """
+        place = self._arrive(self._timeout if timeout is None else timeout)
+        if place >= 0:
+            return place
+        if place == -2:
+            raise _std.BrokenBarrierError
+        if self._action is not None:
+            try:
+                self._action()
+            except BaseException:
+                self.abort()
+                raise
+        if not self._pass():
+            raise _std.BrokenBarrierError
+        return self.parties - 1
 
     def __repr__(self) -> str:
         cls = type(self)

@@ -92,7 +92,8 @@ impl Condition {
     }
 
     /// How many threads wait.
-    fn _count(&self) -> usize {
+    #[getter]
+    fn _waiting(&self) -> usize {
         self.condvar.waiters()
     }
 

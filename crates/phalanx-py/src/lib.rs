@@ -28,7 +28,7 @@ mod _core {
     #[pymodule_export]
     use super::condition::{Condition, PyTicket};
     #[pymodule_export]
-    use super::lock::{Lock, RLock};
+    use super::lock::RLock;
     #[pymodule_export]
     use super::queue::{_set_queue_parts, PyLifoQueue, PyPriorityQueue, PyQueue, SimpleQueue};
     #[pymodule_export]
@@ -44,6 +44,8 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        // The class calls itself `lock`, as the standard one does.
+        module.add("Lock", py.get_type::<lock::Lock>())?;
         lock::add(py)?;
         sync::add(py)?;
         condition::add(py)?;

@@ -23,7 +23,6 @@ unsafe extern "C-unwind" {
     pub fn PyEval_RestoreThread(state: *mut ffi::PyThreadState);
     pub fn PyErr_CheckSignals() -> c_int;
     pub fn PyObject_IsTrue(object: Obj) -> c_int;
-    pub fn PyObject_Call(callable: Obj, args: Obj, kwargs: Obj) -> Obj;
     pub fn PyObject_Vectorcall(callable: Obj, args: *const Obj, nargsf: usize, kwnames: Obj) -> Obj;
     pub fn PyObject_VectorcallMethod(name: Obj, args: *const Obj, nargsf: usize, kwnames: Obj) -> Obj;
     pub fn PyObject_GetAttr(object: Obj, name: Obj) -> Obj;

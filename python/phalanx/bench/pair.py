@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from .cases import Case
 
@@ -121,8 +121,8 @@ class Result:
 
     @property
     def score(self) -> float:
-        """What the target speaks about: the median ratio, or the median cost of the import."""
-        return statistics.median(self.extra_ms if self.case.is_import else self.ratios)
+        """What the target speaks about: the median ratio, or the median cost at start."""
+        return statistics.median(self.extra_ms if self.case.is_start else self.ratios)
 
     @property
     def closeness(self) -> float | None:
@@ -130,7 +130,7 @@ class Result:
         target = self.case.target
         if target is None or self.failure is not None:
             return None
-        if self.case.is_import:
+        if self.case.is_start:
             return target / self.score if self.score > 0 else float("inf")
         return self.score / target
 
@@ -149,7 +149,7 @@ class Pair:
         self.std = Worker("std", None, deadline)
         self.phalanx = Worker("phalanx", self.folder, deadline)
 
-    def __enter__(self) -> "Pair":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
@@ -165,8 +165,8 @@ class Pair:
         """Compare the two sides on one case. A side that fails makes a failed result, never an exception."""
         result = Result(case)
         try:
-            if case.is_import:
-                self._measure_import(result)
+            if case.is_start:
+                self._measure_start(result)
             else:
                 self._measure_loop(result)
         except Failed as failure:
@@ -199,11 +199,11 @@ class Pair:
             # Small first samples mislead by far (caches, sleeping cores): approach in steps.
             rounds = max(rounds + 1, min(wanted, rounds * 10))
 
-    def _measure_import(self, result: Result) -> None:
+    def _measure_start(self, result: Result) -> None:
         result.rounds = 1
         # Both get the folder, which may not be on the path of an isolated interpreter.
         prelude = f"import sys; p = {str(self.folder)!r}; p in sys.path or sys.path.append(p)"
-        bare, full = f"{prelude}; pass", f"{prelude}; import phalanx"
+        bare, full = f"{prelude}; pass", f"{prelude}; {result.case.source}"
         runs: list[Callable[[], int]] = [
             lambda: _start_to_end("std", bare, self.std.deadline),
             lambda: _start_to_end("phalanx", full, self.phalanx.deadline),

@@ -64,9 +64,9 @@ def row(result: Result) -> str:
     case = result.case
     if result.failure is not None:
         return f"  {case.name:<{_NAME}}  {_first(result.failure)}"
-    values = result.extra_ms if case.is_import else result.ratios
-    score = f"{result.score:+.1f} ms" if case.is_import else f"{result.score:.2f}"
-    best = "" if case.is_import else f"{result.best:.2f}"
+    values = result.extra_ms if case.is_start else result.ratios
+    score = f"{result.score:+.1f} ms" if case.is_start else f"{result.score:.2f}"
+    best = "" if case.is_start else f"{result.best:.2f}"
     spread = f"{min(values):.2f}..{max(values):.2f}"
     closeness = result.closeness
     mark = "" if closeness is None else "  reached" if closeness >= 1 else "  short"
@@ -80,7 +80,7 @@ def target(case: Case) -> str:
     """The target as shown."""
     if case.target is None:
         return "-"
-    return f"<= {case.target:g} ms" if case.is_import else f">= {case.target:g}"
+    return f"<= {case.target:g} ms" if case.is_start else f">= {case.target:g}"
 
 
 def summary(results: list[Result]) -> str:
@@ -104,7 +104,7 @@ def raw(result: Result) -> dict[str, Any]:
         "case": result.case.name,
         "group": result.case.group,
         "target": result.case.target,
-        "unit": "ms over bare" if result.case.is_import else "std/phalanx",
+        "unit": "ms over bare" if result.case.is_start else "std/phalanx",
         "score": result.score if measured else None,
         "std_us": result.per_op(result.std) if measured else None,
         "phalanx_us": result.per_op(result.phalanx) if measured else None,
