@@ -1,14 +1,10 @@
 """The words of a deadlock report: each text of the table in at least one report, and the reports in full."""
 
-# Reports are shown as a user sees them.
-# ruff: noqa: E501
-
 from __future__ import annotations
 
 import concurrent.futures
 import queue
 import re
-import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +16,7 @@ import pytest
 from phalanx import _waits, deadlock, errors
 
 DOCS = Path(__file__).parent.parent / "docs" / "deadlocks.md"
+REPORTS = Path(__file__).with_name("deadlock_reports.txt")
 
 
 class Cast:
@@ -31,7 +28,11 @@ class Cast:
         self._curtain = threading.Event()
         self._arrived = threading.Semaphore(0)
         # `rest` is in a module that counts as machinery, so the program's own frame is the innermost one.
-        self._stage: dict[str, Any] = {"__name__": "threading.stage", "curtain": self._curtain, "arrived": self._arrived}
+        self._stage: dict[str, Any] = {
+            "__name__": "threading.stage",
+            "curtain": self._curtain,
+            "arrived": self._arrived,
+        }
         exec("def rest(*_): arrived.release(); curtain.wait()", self._stage)
 
     def program(self, source: str, path: str) -> dict[str, Any]:
@@ -49,7 +50,7 @@ class Cast:
         return thread
 
     def ended(self, name: str) -> threading.Thread:
-        """A thread that has ended and shares its ident with no other that is still remembered: then its name is certain."""
+        """A thread that has ended, and the only one of its ident that is remembered: then its name is certain."""
         while True:
             thread = threading.Thread(target=int, name=name)
             thread.start()
@@ -88,17 +89,13 @@ def masked(text: str) -> str:
 # ---------------------------------------------------------------- every text once
 
 Scenario = Callable[[Cast], str]
-SCENARIOS: dict[str, tuple[Scenario, str]] = {}
+SCENARIOS: dict[str, Scenario] = {}
 
 
-def expects(text: str) -> Callable[[Scenario], Scenario]:
-    """Register a scenario: it returns a report, which must read like this."""
-
-    def register(scenario: Scenario) -> Scenario:
-        SCENARIOS[scenario.__name__] = (scenario, textwrap.dedent(text).strip("\n"))
-        return scenario
-
-    return register
+def scenario(function: Scenario) -> Scenario:
+    """Register a function that returns a report. What it must read like stands in `deadlock_reports.txt`."""
+    SCENARIOS[function.__name__] = function
+    return function
 
 
 def report(cause: str, *waits: dict[str, Any]) -> str:
@@ -107,173 +104,89 @@ def report(cause: str, *waits: dict[str, Any]) -> str:
     return str(next(reports))
 
 
-@expects("""
-    a thread waits for a lock that it holds itself
-      Thread "MainThread"  holds lock (Lock)  waits for lock (Lock, here.py:N)
-    hint: use an `RLock`, or do not call what takes `lock` while holding it
-""")
+@scenario
 def lock_taken_again(cast: Cast) -> str:
     lock = threading.Lock()
     return report("cycle", wait(cast.me, "Lock", lock, cast.me))
 
 
-@expects("""
-    a thread waits for the result of the task that it runs itself
-      Thread "MainThread"  runs answer  waits for the result of answer (Future.result, runs in Thread "MainThread", here.py:N)
-    hint: let the task return its result instead of asking for it
-""")
+@scenario
 def own_result(cast: Cast) -> str:
     answer = concurrent.futures.Future[int]()
     return report("cycle", wait(cast.me, "Future.result", answer, cast.me))
 
 
-@expects("""
-    2 threads wait for each other
-      Thread "MainThread"  holds a (Lock)   waits for b (RLock, here.py:N)
-      Thread "other"       holds b (RLock)  waits for a (Lock)
-    hint: take `a` before `b` in both places
-""")
+@scenario
 def opposite_order(cast: Cast) -> str:
     a, b, other = threading.Lock(), threading.RLock(), cast.thread("other")
     return report("cycle", wait(cast.me, "RLock", b, other), wait(other, "Lock", a, cast.me))
 
 
-@expects("""
-    5 threads wait for each other in a circle
-      Thread "p0"  holds forks[0] (Lock)  waits for forks[1] (Lock)
-      Thread "p1"  holds forks[1] (Lock)  waits for forks[2] (Lock)
-      Thread "p2"  holds forks[2] (Lock)  waits for forks[3] (Lock)
-      Thread "p3"  holds forks[3] (Lock)  waits for forks[4] (Lock)
-      Thread "p4"  holds forks[4] (Lock)  waits for forks[0] (Lock)
-    hint: take the locks in one order in every thread: `forks[0]`, `forks[1]`, `forks[2]`, `forks[3]`, `forks[4]`
-""")
+@scenario
 def philosophers(cast: Cast) -> str:
     forks = [threading.Lock() for _ in range(5)]
     seats = [cast.thread(f"p{i}") for i in range(5)]
     return report("cycle", *(wait(seats[i], "Lock", forks[(i + 1) % 5], seats[(i + 1) % 5]) for i in range(5)))
 
 
-@expects("""
-    14 threads wait for each other in a circle
-      Thread "t0"   holds ring[0]  (Lock)  waits for ring[1]  (Lock)
-      Thread "t1"   holds ring[1]  (Lock)  waits for ring[2]  (Lock)
-      Thread "t2"   holds ring[2]  (Lock)  waits for ring[3]  (Lock)
-      Thread "t3"   holds ring[3]  (Lock)  waits for ring[4]  (Lock)
-      Thread "t4"   holds ring[4]  (Lock)  waits for ring[5]  (Lock)
-      Thread "t5"   holds ring[5]  (Lock)  waits for ring[6]  (Lock)
-      Thread "t6"   holds ring[6]  (Lock)  waits for ring[7]  (Lock)
-      Thread "t7"   holds ring[7]  (Lock)  waits for ring[8]  (Lock)
-      Thread "t8"   holds ring[8]  (Lock)  waits for ring[9]  (Lock)
-      Thread "t9"   holds ring[9]  (Lock)  waits for ring[10] (Lock)
-      Thread "t10"  holds ring[10] (Lock)  waits for ring[11] (Lock)
-      Thread "t11"  holds ring[11] (Lock)  waits for ring[12] (Lock)
-      ... and 2 more
-    hint: take the locks in one order in every thread: `ring[0]`, `ring[1]`, `ring[2]`, `ring[3]`, `ring[4]`, `ring[5]`, ...
-""")
+@scenario
 def long_ring(cast: Cast) -> str:
     ring = [threading.Lock() for _ in range(14)]
     threads = [cast.thread(f"t{i}") for i in range(14)]
     return report("cycle", *(wait(threads[i], "Lock", ring[(i + 1) % 14], threads[(i + 1) % 14]) for i in range(14)))
 
 
-@expects("""
-    2 threads wait for each other
-      Thread "x"  holds Lock at 0x0 (Lock)  waits for Lock at 0x0 (Lock)
-      Thread "y"  holds Lock at 0x0 (Lock)  waits for Lock at 0x0 (Lock)
-    hint: take the locks in one order in every thread, for example sorted by `id()`
-""")
+@scenario
 def nameless_locks(cast: Cast) -> str:
     hidden = iter([threading.Lock(), threading.Lock()])
     x, y = cast.thread("x"), cast.thread("y")
     return report("cycle", wait(x, "Lock", next(hidden), y), wait(y, "Lock", next(hidden), x))
 
 
-@expects("""
-    2 threads wait for each other
-      Thread "MainThread"  waits for the end of Thread "b"          (Thread.join, here.py:N)
-      Thread "b"           waits for the end of Thread "MainThread" (Thread.join)
-    hint: let one of them finish without joining the other
-""")
+@scenario
 def two_joins(cast: Cast) -> str:
     b = cast.thread("b")
     return report("cycle", wait(cast.me, "Thread.join", b, b), wait(b, "Thread.join", cast.me, cast.me))
 
 
-@expects("""
-    3 threads wait for each other in a circle
-      Thread "a"  waits for the end of Thread "b" (Thread.join)
-      Thread "b"  waits for the end of Thread "c" (Thread.join)
-      Thread "c"  waits for the end of Thread "a" (Thread.join)
-    hint: let one of them finish without joining the next
-""")
+@scenario
 def three_joins(cast: Cast) -> str:
     a, b, c = (cast.thread(name) for name in "abc")
     return report("cycle", *(wait(x, "Thread.join", y, y) for x, y in ((a, b), (b, c), (c, a))))
 
 
-@expects("""
-    2 threads wait for each other
-      Thread "MainThread"  holds lock (Lock)  waits for the end of Thread "b" (Thread.join, here.py:N)
-      Thread "b"                              waits for lock                  (Lock)
-    hint: release `lock` before waiting for the end of a thread that needs it
-""")
+@scenario
 def join_with_lock(cast: Cast) -> str:
     lock, b = threading.Lock(), cast.thread("b")
     return report("cycle", wait(cast.me, "Thread.join", b, b), wait(b, "Lock", lock, cast.me))
 
 
-@expects("""
-    2 threads wait for each other
-      Thread "MainThread"  holds lock (Lock)  waits for the result of task (Future.result, runs in Thread "b", here.py:N)
-      Thread "b"           runs task          waits for lock               (Lock)
-    hint: release `lock` before waiting for a task that needs it
-""")
+@scenario
 def result_with_lock(cast: Cast) -> str:
     lock, b, task = threading.Lock(), cast.thread("b"), concurrent.futures.Future[int]()
     return report("cycle", wait(cast.me, "Future.result", task, b), wait(b, "Lock", lock, cast.me))
 
 
-@expects("""
-    2 threads wait for each other
-      Thread "x"  runs first   waits for the result of second (Future.result, runs in Thread "y")
-      Thread "y"  runs second  waits for the result of first  (Future.result, runs in Thread "x")
-    hint: let one of the tasks finish without waiting for the others
-""")
+@scenario
 def results_of_each_other(cast: Cast) -> str:
     first, second = concurrent.futures.Future[int](), concurrent.futures.Future[int]()
     x, y = cast.thread("x"), cast.thread("y")
     return report("cycle", wait(x, "Future.result", second, y), wait(y, "Future.result", first, x))
 
 
-@expects("""
-    both threads are asleep and nobody is left to wake them
-      Thread "consumer"    holds master (Lock)  waits for an item from jobs (Queue.get)
-      Thread "MainThread"                       waits for master            (Lock, here.py:N)
-    hint: do not wait on a queue while holding a lock: release `master` first
-""")
+@scenario
 def consumer_holds_the_master_lock(cast: Cast) -> str:
     jobs, master, consumer = queue.Queue[int](), threading.Lock(), cast.thread("consumer")
     return report("asleep", wait(consumer, "Queue.get", jobs), wait(cast.me, "Lock", master, consumer))
 
 
-@expects("""
-    both threads are asleep and nobody is left to wake them
-      Thread "w"           holds lock (Lock)  waits for ready to be set (Event)
-      Thread "MainThread"                     waits for lock            (Lock, here.py:N)
-    hint: do not wait while holding a lock that the other side needs: release `lock` first
-""")
+@scenario
 def event_with_lock(cast: Cast) -> str:
     ready, lock, w = threading.Event(), threading.Lock(), cast.thread("w")
     return report("asleep", wait(w, "Event", ready), wait(cast.me, "Lock", lock, w))
 
 
-@expects("""
-    all 3 threads are asleep and nobody is left to wake them
-      Thread "MainThread"              waits for the end of Thread "worker" (Thread.join, here.py:N)
-      Thread "worker"                  waits for lock                       (Lock, taken at gone.py:2 by Thread "careless")
-      Thread "ThreadPoolExecutor-0_0"  waits for work                       (idle worker of a pool)
-    hint: release `lock` on every path, best with `with lock:`
-""")
+@scenario
 def lock_left_taken(cast: Cast) -> str:
     lock, careless = threading.Lock(), cast.ended("careless")
     worker, idle = cast.thread("worker"), cast.thread("ThreadPoolExecutor-0_0")
@@ -283,62 +196,37 @@ def lock_left_taken(cast: Cast) -> str:
     return report("asleep", rest, join, wait(worker, "Lock", lock, careless, taken=taken))
 
 
-@expects("""
-    the last thread is asleep and nobody is left to wake it
-      Thread "w"  waits for gate (Lock, taken at gone.py:2)
-    hint: release `gate` on every path, best with `with gate:`
-""")
+@scenario
 def lock_taken_by_nobody_known(cast: Cast) -> str:
     gate = threading.Lock()
     taken = line_of(compile("\ngate.acquire()", "gone.py", "exec"), 2)
     return report("asleep", wait(cast.thread("w"), "Lock", gate, taken=taken))
 
 
-@expects("""
-    the main thread is asleep and nobody is left to wake it
-      Thread "MainThread"  waits for an item from jobs (Queue.get, here.py:N)
-    hint: send one sentinel (for example None) per consumer, or use `jobs.shutdown()`
-""")
+@scenario
 def queue_get(cast: Cast) -> str:
     jobs = queue.Queue[int]()
     return report("asleep", wait(cast.me, "Queue.get", jobs))
 
 
-@expects("""
-    the main thread is asleep and nobody is left to wake it
-      Thread "MainThread"  waits for an item from letters (SimpleQueue.get, here.py:N)
-    hint: send one sentinel (for example None) per consumer
-""")
+@scenario
 def simple_queue_get(cast: Cast) -> str:
     letters = queue.SimpleQueue[int]()
     return report("asleep", wait(cast.me, "SimpleQueue.get", letters))
 
 
-@expects("""
-    the main thread is asleep and nobody is left to wake it
-      Thread "MainThread"  waits for room in jobs (Queue.put, maxsize 3, here.py:N)
-    hint: start what takes from `jobs` before filling it, and keep it alive until the last `put()`
-""")
+@scenario
 def queue_put(cast: Cast) -> str:
     jobs = queue.Queue[int](3)
     return report("asleep", wait(cast.me, "Queue.put", jobs))
 
 
-@expects("""
-    the main thread is asleep and nobody is left to wake it
-      Thread "MainThread"  waits for room in Queue at 0x0 (Queue.put, maxsize 3, here.py:N)
-    hint: start what takes from the queue before filling it, and keep it alive until the last `put()`
-""")
+@scenario
 def nameless_queue(cast: Cast) -> str:
     return report("asleep", wait(cast.me, "Queue.put", next(iter([queue.Queue[int](3)]))))
 
 
-@expects("""
-    both threads are asleep and nobody is left to wake them
-      Thread "MainThread"  waits for 2 unfinished tasks of jobs (Queue.join, here.py:N)
-      Thread "w"           waits for an item from jobs          (Queue.get)
-    hint: call `task_done()` once for each `get()`, in a `finally`
-""")
+@scenario
 def queue_join(cast: Cast) -> str:
     jobs, w = queue.Queue[int](), cast.thread("w")
     jobs.put(1)
@@ -346,188 +234,112 @@ def queue_join(cast: Cast) -> str:
     return report("asleep", wait(cast.me, "Queue.join", jobs), wait(w, "Queue.get", jobs))
 
 
-@expects("""
-    the main thread is asleep and nobody is left to wake it
-      Thread "MainThread"  waits for 1 unfinished task of jobs (Queue.join, here.py:N)
-    hint: call `task_done()` once for each `get()`, in a `finally`
-""")
+@scenario
 def queue_join_of_one(cast: Cast) -> str:
     jobs = queue.Queue[int]()
     jobs.put(1)
     return report("asleep", wait(cast.me, "Queue.join", jobs))
 
 
-@expects("""
-    the main thread is asleep and nobody is left to wake it
-      Thread "MainThread"  waits for the unfinished tasks of jobs (Queue.join, here.py:N)
-    hint: call `task_done()` once for each `get()`, in a `finally`
-""")
+@scenario
 def queue_join_uncounted(cast: Cast) -> str:
     jobs = object()
     return report("asleep", wait(cast.me, "Queue.join", jobs))
 
 
-@expects("""
-    both threads are asleep and nobody is left to wake them
-      Thread "MainThread"  has finished; the interpreter waits for Thread "consumer" to end
-      Thread "consumer"    waits for an item from jobs (Queue.get)
-    hint: send one sentinel (for example None) per consumer, or use `jobs.shutdown()`
-""")
+@scenario
 def consumer_without_end(cast: Cast) -> str:
     jobs, consumer = queue.Queue[int](), cast.thread("consumer")
     return report("asleep", wait(cast.me, "shutdown", consumer, consumer), wait(consumer, "Queue.get", jobs))
 
 
-@expects("""
-    the main thread is asleep and nobody is left to wake it
-      Thread "MainThread"  has finished; the interpreter waits for the other threads to end
-""")
+@scenario
 def shutdown_of_unknown(cast: Cast) -> str:
     return report("asleep", wait(cast.me, "shutdown"))
 
 
-@expects("""
-    both threads are asleep and nobody is left to wake them
-      Thread "MainThread"  waits for the end of Thread "w" (Thread.join, here.py:N)
-      Thread "w"           waits for a notify of has_stock (Condition)
-    hint: test the state with `wait_for` while holding the lock, and notify after changing it
-""")
+@scenario
 def lost_notify(cast: Cast) -> str:
     has_stock, w = threading.Condition(), cast.thread("w")
     return report("asleep", wait(cast.me, "Thread.join", w, w), wait(w, "Condition", has_stock))
 
 
-@expects("""
-    the main thread is asleep and nobody is left to wake it
-      Thread "MainThread"  waits for started to be set (Event, here.py:N)
-    hint: call `set()` on every path of the thread that is waited for, for example in a `finally`
-""")
+@scenario
 def event_never_set(cast: Cast) -> str:
     started = threading.Event()
     return report("asleep", wait(cast.me, "Event", started))
 
 
-@expects("""
-    the main thread is asleep and nobody is left to wake it
-      Thread "MainThread"  waits for a permit of slots (Semaphore, here.py:N)
-    hint: give each permit back on every path, best with `with slots:`
-""")
+@scenario
 def permit_lost(cast: Cast) -> str:
     slots = threading.Semaphore(0)
     return report("asleep", wait(cast.me, "Semaphore", slots))
 
 
-@expects("""
-    both threads are asleep and nobody is left to wake them
-      Thread "MainThread"  waits at meeting (Barrier, 2 of 3 parties arrived, here.py:N)
-      Thread "w"           waits at meeting (Barrier, 2 of 3 parties arrived)
-    hint: the barrier has 3 parties but only 2 threads come to it: make the numbers equal, and let a party that gives up call `abort()`
-""")
+@scenario
 def barrier_short_of_one(cast: Cast) -> str:
     meeting, w = threading.Barrier(3), cast.thread("w")
     return report("asleep", wait(cast.me, "Barrier", meeting), wait(w, "Barrier", meeting))
 
 
-@expects("""
-    the main thread is asleep and nobody is left to wake it
-      Thread "MainThread"  waits at meeting (Barrier, 1 of 2 parties arrived, here.py:N)
-    hint: the barrier has 2 parties but only 1 thread comes to it: make the numbers equal, and let a party that gives up call `abort()`
-""")
+@scenario
 def barrier_alone(cast: Cast) -> str:
     meeting = threading.Barrier(2)
     return report("asleep", wait(cast.me, "Barrier", meeting))
 
 
-@expects("""
-    both threads are asleep and nobody is left to wake them
-      Thread "MainThread"                          waits for the result of outer (Future.result, runs in Thread "ThreadPoolExecutor-7_0", here.py:N)
-      Thread "ThreadPoolExecutor-7_0"  runs outer  waits for the result of inner (Future.result, not started: the only worker of the pool is busy)
-    hint: give the pool more workers, or do not wait inside a task for another task of the same pool
-""")
+@scenario
 def task_waits_in_its_own_pool(cast: Cast) -> str:
     outer, inner = concurrent.futures.Future[int](), concurrent.futures.Future[int]()
     worker = cast.thread("ThreadPoolExecutor-7_0")
     return report("asleep", wait(cast.me, "Future.result", outer, worker), wait(worker, "Future.result", inner))
 
 
-@expects("""
-    both threads are asleep and nobody is left to wake them
-      Thread "pool_0"  runs a  waits for the result of b (Future.result, not started: all 2 workers of the pool are busy)
-      Thread "pool_1"          waits for the result of a (Future.result, runs in Thread "pool_0")
-    hint: give the pool more workers, or do not wait inside a task for another task of the same pool
-""")
+@scenario
 def pool_of_two_is_busy(cast: Cast) -> str:
     a, b = concurrent.futures.Future[int](), concurrent.futures.Future[int]()
     first, second = cast.thread("pool_0"), cast.thread("pool_1")
     return report("asleep", wait(first, "Future.result", b), wait(second, "Future.result", a, first))
 
 
-@expects("""
-    the main thread is asleep and nobody is left to wake it
-      Thread "MainThread"  waits for the result of promise (Future.result, not started, here.py:N)
-    hint: whoever made the future must call `set_result()` or `set_exception()` on every path
-""")
+@scenario
 def future_never_set(cast: Cast) -> str:
     promise = concurrent.futures.Future[int]()
     return report("asleep", wait(cast.me, "Future.result", promise))
 
 
-@expects("""
-    the owner of table has ended without releasing it
-      Thread "MainThread"  waits for table (RLock, here.py:N, taken at gone.py:2 by Thread "hasty")
-    hint: release `table` before the thread ends, best with `with table:`
-""")
+@scenario
 def owner_ended(cast: Cast) -> str:
     table, hasty = threading.RLock(), cast.ended("hasty")
     taken = line_of(compile("\ntable.acquire()", "/srv/gone.py", "exec"), 2)
     return report("orphan", wait(cast.me, "RLock", table, hasty, taken=taken))
 
 
-@expects("""
-    the owner of table has ended without releasing it
-      Thread "MainThread"  waits for table (RLock, here.py:N, taken at gone.py:2 by a thread that has ended)
-    hint: release `table` before the thread ends, best with `with table:`
-""")
+@scenario
 def unknown_owner_ended(cast: Cast) -> str:
     table = threading.RLock()
     taken = line_of(compile("\ntable.acquire()", "/srv/gone.py", "exec"), 2)
     return report("orphan", wait(cast.me, "RLock", table, owner=None, taken=taken) | {"owner": 1})
 
 
-@expects("""
-    the owner of the_lock did not survive fork
-      Thread "MainThread"  waits for the_lock (Lock, here.py:N)
-    hint: hold no lock across `fork`: fork before starting threads, or use the `spawn` start method
-""")
+@scenario
 def owner_lost_in_fork(cast: Cast) -> str:
     the_lock = threading.Lock()
     return report("orphan", wait(cast.me, "Lock", the_lock, owner_alive=False, forked=True))
 
 
-@expects("""
-    a wait that can never end
-""")
+@scenario
 def nothing_known(_cast: Cast) -> str:
     return report("asleep")
 
 
-@expects("""
-    a wait that can never end
-      Thread 0             waits for some Lock (Lock)
-      Thread "MainThread"  waits for odd       (Nap, here.py:N)
-    hint: release the lock on every path, best with `with lock:`
-""")
+@scenario
 def unheard_of(cast: Cast) -> str:
     odd = object()
     return report("new", {"kind": "Lock"}, wait(cast.me, "Nap", odd, cast.me))
 
 
-@expects("""
-    2 threads wait for each other
-      Thread "x"  holds left  (Lock)  waits for right (Lock, meet.py:1)
-      Thread "y"  holds right (Lock)  waits for left  (Lock, meet.py:1)
-    hint: take `left` before `right` in every thread
-""")
+@scenario
 def same_line(cast: Cast) -> str:
     left, right = threading.Lock(), threading.Lock()
     meet = cast.program("def meet(): rest()", "meet.py")["meet"]
@@ -542,10 +354,18 @@ def cast() -> Any:
     found.close()
 
 
+def expected_reports() -> dict[str, str]:
+    _, *parts = re.split(r"^\[(\w+)\]\n", REPORTS.read_text(encoding="ascii"), flags=re.MULTILINE)
+    return {name: text.strip("\n") for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_report_reads(name: str, cast: Cast) -> None:
-    scenario, expected = SCENARIOS[name]
-    assert masked(scenario(cast)) == expected
+    assert masked(SCENARIOS[name](cast)) == expected_reports()[name]
+
+
+def test_every_expected_report_has_its_scenario() -> None:
+    assert list(expected_reports()) == list(SCENARIOS)
 
 
 def test_every_text_stands_in_some_report(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -557,9 +377,9 @@ def test_every_text_stands_in_some_report(monkeypatch: pytest.MonkeyPatch, capfd
             return super().__getitem__(key)
 
     monkeypatch.setattr(_waits, "DEADLOCK_TEXTS", Noting(errors.DEADLOCK_TEXTS))
-    for scenario, _ in SCENARIOS.values():
+    for make in SCENARIOS.values():
         cast = Cast()
-        scenario(cast)
+        make(cast)
         cast.close()
     deadlock.describe(snapshot("asleep"))
     assert used == set(errors.DEADLOCK_TEXTS)

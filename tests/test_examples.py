@@ -57,8 +57,8 @@ def test_linkcheck(how):
     done = run(how, "linkcheck")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "20 addresses in " in done.stdout
-    assert "1 links lead elsewhere" in done.stdout
+    assert "21 addresses in " in done.stdout
+    assert "not followed: 1\n" in done.stdout
     assert re.findall(r"^  404 (\S+)  first found on", done.stdout, re.MULTILINE) == [
         "/chapter-1.htm",
         "/chapter-99.html",
@@ -117,8 +117,8 @@ def test_timing(how, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     for title in ("I/O-bound, 4 tasks, 2 workers", "CPU-bound, 4 tasks, 2 workers"):
         assert title in done.stdout
-    for row in ("MainThread", "thread-1", "pool_0"):
-        assert len(re.findall(rf"^  {row} *\|[ #=]*[#=]", done.stdout, re.MULTILINE)) == 2, done.stdout
+    for row in ("MainThread", r"thread-\d", r"pool_\d"):
+        assert len(re.findall(rf"^  {row} *\|[ #=]*[#=]", done.stdout, re.MULTILINE)) >= 2, done.stdout
     if importlib.util.find_spec("matplotlib"):
         assert picture.read_bytes().startswith(b"\x89PNG")
     else:

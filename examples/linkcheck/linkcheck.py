@@ -135,7 +135,7 @@ class Checker:
         pages = Counter(result.worker for result in self.results)
         spent = sum(result.seconds for result in self.results)
         print(f"\n{len(self.results)} addresses in {seconds:.2f} s, {spent:.2f} s if fetched one after the other")
-        print(f"{self.outside} links lead elsewhere and were not followed")
+        print(f"links that lead elsewhere, not followed: {self.outside}")
         for thread in self.threads:
             print(f"  {thread.name:<10} {'#' * pages[thread.name]} {pages[thread.name]}")
         print(f"{len(dead)} dead link{'' if len(dead) == 1 else 's'}{':' if dead else ''}")

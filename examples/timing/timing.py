@@ -151,9 +151,9 @@ def print_chart(title: str, runs: list[Run]) -> None:
 
 
 def draw(path: str, charts: dict[str, list[Run]]) -> None:
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")  # a file, not a window
+    mpl.use("Agg")  # a file, not a window
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(len(charts), len(WAYS), figsize=(12, 6), squeeze=False, layout="constrained")

@@ -42,11 +42,12 @@ _complete: set[str] = set()  # watched modules whose code has run, though the im
 def install(*, deadlock: str | None = None) -> None:
     """Make the standard `threading`, `queue` and `concurrent.futures` run on phalanx, everywhere in this process.
 
-    `deadlock` says what happens when a wait can never end: "raise" an error in one of the threads, "report" it on standard
-    error, or "off". Without it `PHALANX_DEADLOCK` decides, which is "raise" if unset. Another value raises ValueError.
+    `deadlock` says what happens when a wait can never end: "raise" an error in one of the threads, "report" it on
+    standard error, or "off". Without it `PHALANX_DEADLOCK` decides, which is "raise" if unset. Another value raises
+    ValueError.
 
-    Classes and functions change in the standard modules and wherever a loaded module took them by name. Locks that exist
-    already stay what they are; both kinds mix freely. Calling it again only changes the mode, if one is given.
+    Classes and functions change in the standard modules and wherever a loaded module took them by name. Locks that
+    exist already stay what they are; both kinds mix freely. Calling it again only changes the mode, if one is given.
 
     In a subinterpreter, where the extension cannot be loaded, nothing happens and the standard library stays.
     """
@@ -105,7 +106,7 @@ def uninstall() -> None:
 
 
 def installed() -> bool:
-    """Is the standard library patched now?"""
+    """Whether the standard library is patched now."""
     return _active
 
 
@@ -116,22 +117,22 @@ def _patch_threads(core: Any, face: Any) -> None:
     import _thread
     import threading
 
-    # The import system keeps the locks it has: they have a deadlock avoidance of their own, and an error raised from one
-    # of ours could itself need an import.
+    # The import system keeps the locks it has: they have a deadlock avoidance of their own, and an error raised from
+    # one of ours could itself need an import.
     importer = sys.modules["_frozen_importlib"].__dict__
     if importer.get("_thread") is _thread:
         copy = type(sys)("_thread", _thread.__doc__)
         copy.__dict__.update(_thread.__dict__)
         _set(importer, "_thread", copy)
     std: Any = _thread
-    pairs = [(old, core.Lock) for old in (std.allocate_lock, std.allocate, std.LockType)]
+    pairs = [(std.LockType, core.Lock), *((old, face.Lock) for old in (std.allocate_lock, std.allocate))]
     pairs.append((std.RLock, core.RLock))
     pairs.extend((getattr(threading, name), getattr(face, name)) for name in _CLASSES)
     _replace(pairs)
 
 
 def _patch_lazy(std_name: str, face_name: str, names: Sequence[str]) -> None:
-    """Patches one standard module if it is loaded; does nothing while either side is being loaded, its end comes here."""
+    """Patches one standard module if it is loaded, unless either side is just being loaded: its end comes here."""
     if std_name not in sys.modules or _is_loading(std_name) or _is_loading(face_name):
         return
     __import__(face_name)

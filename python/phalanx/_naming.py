@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 
-from ._peek import ascii_text, children, frame_locals, is_internal, line_at, module_of, names_on_line, type_name
+from ._peek import ascii_text, children, frame_locals, is_internal, module_of, names_at, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     _Found = tuple[int, str, tuple[str, ...]]
 
 # Bounds of the search: objects looked at in all and for one thread, steps from a variable, frames of one thread.
-LOOKED_AT = 60_000
-LOOKED_AT_PER_THREAD = 6_000
+LOOKED_AT = 30_000
+LOOKED_AT_PER_THREAD = 4_000
 STEPS = 3
 FRAMES = 24
 
@@ -115,10 +115,10 @@ class Names:
         taken = list(taken)
         self._uses.clear()
         for depth, frame in enumerate(frames):
-            on_line = set(names_on_line(frame.f_code, frame.f_lineno))
+            on_line = names_at(frame.f_code, frame.f_lasti)
             for code, offset in taken:
                 if code is frame.f_code:
-                    on_line.update(names_on_line(code, line_at(code, offset)))
+                    on_line.update(names_at(code, offset))
             home = module_of(frame)
             variables = frame_locals(frame)
             if variables is not frame.f_globals:

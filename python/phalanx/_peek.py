@@ -2,11 +2,13 @@
 
 A deadlock report is written while threads sleep with locks in their hands. A property, a `__getattr__`, an `__eq__` or
 a `__repr__` of the program could wait for one of these locks, so nothing here calls one: attributes are read from the
-dictionaries and slots behind them, and objects are compared by identity.
+dictionaries and slots behind them, and objects are compared by identity. That goes for classes too, whose metaclass may
+have any of these: `kind in {int, str}` would ask it.
 """
 
 from __future__ import annotations
 
+import itertools
 import opcode
 import sys
 import threading
@@ -16,14 +18,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import CodeType, FrameType
-    from typing import Any
+    from typing import Any, TypeGuard
 
 # How many elements of one container are looked at.
 ELEMENTS = 256
 
 _CO_OPTIMIZED = 0x1
 _HEAP_TYPE = 1 << 9
-_C_LEVEL = (types.GetSetDescriptorType, types.MemberDescriptorType)
 
 _mro: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 _flags: Callable[[type], int] = type.__dict__["__flags__"].__get__
@@ -49,17 +50,22 @@ _THREAD_PRIVATE = frozenset(
     }
 )
 _ATOMS = frozenset(
-    {str, int, float, bool, bytes, type(None), types.FunctionType, types.BuiltinFunctionType, types.CodeType}
+    map(id, (str, int, float, bool, bytes, type(None), types.FunctionType, types.BuiltinFunctionType, types.CodeType))
 )
-_KEYS = frozenset({str, int, bool, bytes, type(None)})
+_KEYS = frozenset(map(id, (str, int, bool, bytes, type(None))))
 
 
 def ascii_text(text: object) -> str:
     """`text` in printable ASCII, on one line; a subclass of str gets no say in it."""
-    if not isinstance(text, str):
+    if not is_text(text):
         return ""
     raw = str.encode(text, "ascii", "backslashreplace").decode("ascii")
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in raw)
+
+
+def is_text(obj: object) -> TypeGuard[str]:
+    """`isinstance(obj, str)` without asking the object for its class."""
+    return any(cls is str for cls in _mro(type(obj)))
 
 
 def type_name(obj: object) -> str:
@@ -76,12 +82,16 @@ def module_of(frame: FrameType) -> str:
     return name if type(name) is str else ""
 
 
+def _is_c_level(descriptor: object) -> bool:
+    return type(descriptor) is types.GetSetDescriptorType or type(descriptor) is types.MemberDescriptorType
+
+
 def own_dict(obj: object) -> dict[str, Any] | None:
     """The attribute dictionary of an object, or None if it has none that can be read without asking the object."""
     for cls in _mro(type(obj)):
         descriptor = class_dict(cls).get("__dict__")
         if descriptor is not None:
-            if type(descriptor) not in _C_LEVEL:
+            if not _is_c_level(descriptor):
                 return None
             found = descriptor.__get__(obj)
             return found if type(found) is dict else None
@@ -98,7 +108,7 @@ def peek(obj: object, *names: str) -> Any:
             for cls in _mro(type(obj)):
                 descriptor = class_dict(cls).get(name)
                 if descriptor is not None:
-                    if type(descriptor) in _C_LEVEL:
+                    if _is_c_level(descriptor):
                         return descriptor.__get__(obj)
                     break
     except Exception:  # a report goes on without what it cannot read
@@ -118,7 +128,7 @@ def children(obj: object, home: str, named: bool) -> Iterator[tuple[str, str, An
     classes of other modules than `home`, are opened only if the program's line names them.
     """
     kind = type(obj)
-    if kind in _ATOMS:
+    if id(kind) in _ATOMS:
         return
     if kind is list or kind is tuple:
         sequence: Any = obj
@@ -131,7 +141,7 @@ def children(obj: object, home: str, named: bool) -> Iterator[tuple[str, str, An
     elif kind is types.ModuleType:
         if named:
             yield from _attributes(own_dict(obj))
-    elif type in _mro(kind):
+    elif any(base is type for base in _mro(kind)):
         cls: Any = obj
         if _flags(cls) & _HEAP_TYPE and (named or class_dict(cls).get("__module__") == home):
             yield from _attributes(class_dict(cls))
@@ -151,6 +161,8 @@ def _of_instance(obj: object) -> Iterator[tuple[str, str, Any]]:
         if not _flags(cls) & _HEAP_TYPE:
             return
         for _, (name, content) in zip(range(ELEMENTS), held.items(), strict=False):
+            if type(name) is not str:
+                continue
             if type(content) is types.MemberDescriptorType:
                 try:
                     yield f".{ascii_text(name)}", name, content.__get__(obj)
@@ -174,7 +186,7 @@ def _attributes(held: Mapping[str, Any] | None) -> Iterator[tuple[str, str, Any]
 
 
 def _key(key: object) -> str:
-    if type(key) not in _KEYS:
+    if id(type(key)) not in _KEYS:
         return "..."
     text = ascii(key)
     return text if len(text) <= 24 else "..."
@@ -208,18 +220,22 @@ def line_at(code: CodeType, offset: int) -> int:
     return code.co_firstlineno
 
 
-def names_on_line(code: CodeType, line: int) -> frozenset[str]:
-    """The variables and attributes that the instructions of one line use."""
-    spans = [(start, end) for start, end, at in code.co_lines() if at == line]
+def names_at(code: CodeType, offset: int) -> set[str]:
+    """The variables and attributes on the lines of the instruction at a byte offset."""
+    first, last, _, _ = next(itertools.islice(code.co_positions(), offset // 2, None), (None, None, None, None))
+    first = first or line_at(code, offset)
+    lines = range(first, (last or first) + 1)
     raw = code.co_code
     names: set[str] = set()
-    for start, end in spans:
+    for start, end, line in code.co_lines():
+        if line is None or line not in lines:
+            continue
         extended = 0
-        for offset in range(start, end, 2):
-            op, arg = raw[offset], raw[offset + 1] | extended
+        for at in range(start, end, 2):
+            op, arg = raw[at], raw[at + 1] | extended
             extended = arg << 8 if opcode.opname[op] == "EXTENDED_ARG" else 0
             names.update(_names_of(code, op, arg))
-    return frozenset(names)
+    return names
 
 
 def _names_of(code: CodeType, op: int, arg: int) -> list[str]:

@@ -1,9 +1,9 @@
 """The standard `Thread` class, adopted: `join` and the wait at exit go through the door like any other wait.
 
-The bookkeeping of threads (names, idents, hooks, `enumerate`, thread states) stays the standard library's. Each thread that
-starts while the class is adopted gets a latch, which it sets as the last thing it does in Python. Who waits for a thread
-sleeps on its latch, where a deadlock can be seen, and then lets the original function wait for the last microseconds: the
-thread-local values that are destroyed and the thread state that goes.
+The bookkeeping of threads (names, idents, hooks, `enumerate`, thread states) stays the standard library's. Each
+thread that starts while the class is adopted gets a latch, which it sets as the last thing it does in Python. Who
+waits for a thread sleeps on its latch, where a deadlock can be seen, and then lets the original function wait for the
+last microseconds: the thread-local values that are destroyed and the thread state that goes.
 
     started ── latch unset ──────────────── latch set ── thread state gone
                `join` sleeps at the door    `join` sleeps in the original function
@@ -46,8 +46,9 @@ def adopt() -> None:
         if _adopted:
             return
         for owner, name, ours in _wrappers():
-            if name not in _left_behind:
-                _original[name] = getattr(owner, name)
+            current = getattr(owner, name)
+            if current is not ours and name not in _left_behind:
+                _original[name] = current
                 setattr(owner, name, ours)
         main = _std._main_thread
         if main.is_alive() and not _std._SHUTTING_DOWN:
@@ -75,7 +76,7 @@ def release() -> None:
 
 
 def adopted() -> bool:
-    """Is the standard `Thread` class adopted now?"""
+    """Whether the standard `Thread` class is adopted now."""
     return _adopted
 
 
@@ -106,8 +107,9 @@ def _set_latch(thread: Any) -> None:
 def join(self: Any, timeout: float | None = None) -> None:
     """Wait until the thread has ended, or until `timeout` seconds have passed.
 
-    Returns None in both cases, so ask `is_alive()` after a join with a time limit. A negative `timeout` counts as 0; one
-    beyond `TIMEOUT_MAX` raises OverflowError. Joining a thread that has ended returns at once, as often as you like.
+    Returns None in both cases, so ask `is_alive()` after a join with a time limit. A negative `timeout` counts as 0;
+    one beyond `TIMEOUT_MAX` raises OverflowError. Joining a thread that has ended returns at once, as often as you
+    like.
 
     Raises RuntimeError for a thread that was not started and for the current thread, and `phalanx.DeadlockError` if the
     thread can never end because it waits for this one.
@@ -137,10 +139,10 @@ def _wait_for_the_others() -> None:
     while True:
         for thread in _std.enumerate():
             latch = thread.__dict__.get(_LATCH)
-            if latch is None or thread._daemonic or latch.is_set() or thread._ident == me or thread is _std._main_thread:
-                continue
-            latch.wait(None, thread, True)
-            break
+            mine = thread is _std._main_thread or thread._ident == me
+            if latch is not None and not latch.is_set() and not thread._daemonic and not mine:
+                latch.wait(None, thread, True)
+                break
         else:
             return
 
@@ -191,7 +193,8 @@ def _after_fork() -> None:
     _core.set_main_thread(get_ident())
     main = _std._main_thread
     for thread in list(_std._dangling):
-        # Never touch an old latch: a thread that is gone may have been inside it. Without one, `join` asks the original.
+        # Never touch an old latch: a thread that is gone may have been inside it. Without one, `join` asks the
+        # original.
         old = thread.__dict__.pop(_LATCH, None)
         if thread is main and (old is not None or _adopted):
             latch = main.__dict__[_LATCH] = _core.Latch()

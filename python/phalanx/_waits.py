@@ -7,7 +7,7 @@ import threading
 from itertools import islice
 
 from ._naming import Names, Stacks, short_places
-from ._peek import ascii_text, line_at, peek
+from ._peek import ascii_text, is_text, line_at, peek
 from .errors import DEADLOCK_TEXTS
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 # How many threads are searched for names.
-SEARCHED = 64
+SEARCHED = 32
 
 LOCKS = frozenset({"Lock", "RLock"})
 QUEUES = frozenset({"Queue.get", "Queue.put", "Queue.join", "SimpleQueue.get"})
@@ -74,7 +74,7 @@ def _place_of(code: CodeType, offset: int) -> Place | None:
 
 
 class Facts:
-    """Everything a report speaks of. It refers to objects of the program: to be dropped as soon as the text is made."""
+    """Everything a report speaks of. It refers to objects of the program: to be closed as soon as the text is made."""
 
     def __init__(self, snapshot: Mapping[str, Any]) -> None:
         self.cause: str = str(snapshot.get("cause"))
@@ -87,6 +87,13 @@ class Facts:
         quietly(None, self._search)
         places = [place for wait in self.waits for place in (wait.place, wait.taken_place) if place is not None]
         self._short: dict[Place, str] = quietly({}, short_places, places)
+
+    def close(self) -> None:
+        """Let go of the program's objects, without a garbage collection."""
+        for wait in self.waits:
+            wait.obj = wait.taken = None
+            wait.holds.clear()
+            wait.runs.clear()
 
     def _link(self) -> None:
         for wait in self.waits:
@@ -176,7 +183,7 @@ def quietly(instead: Result, function: Callable[..., Result], *args: Any) -> Res
 def thread_name(ident: int | None, thread: object = None) -> str | None:
     """The name of a running thread, or None if it has none: it was not started by `threading`."""
     name = peek(_table("_active").get(ident) if thread is None else thread, "_name")
-    return name if isinstance(name, str) else None
+    return str.__str__(name) if is_text(name) else None
 
 
 def ended_name(ident: int | None) -> str | None:
@@ -187,7 +194,7 @@ def ended_name(ident: int | None) -> str | None:
     known: list[object] = quietly([], _all_known)
     ended = [thread for thread in known if id(thread) not in running and peek(thread, "_ident") == ident]
     name = peek(ended[0], "_name") if len(ended) == 1 else None
-    return name if isinstance(name, str) else None
+    return str.__str__(name) if is_text(name) else None
 
 
 def pool_size(ident: int) -> int:

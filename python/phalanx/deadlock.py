@@ -59,7 +59,7 @@ def describe(snapshot: Mapping[str, Any]) -> str:
 def _print(text: str) -> None:
     # A stream of the program's own may take a lock to write; only the plain ones are trusted not to.
     stream = sys.stderr
-    if stream is not sys.__stderr__ and type(stream) in (io.StringIO, io.TextIOWrapper):
+    if stream is not sys.__stderr__ and (type(stream) is io.StringIO or type(stream) is io.TextIOWrapper):
         stream.write(text)
         return
     data = text.encode("ascii", "backslashreplace")
@@ -69,6 +69,13 @@ def _print(text: str) -> None:
 
 def _build(snapshot: Mapping[str, Any]) -> DeadlockError:
     facts = Facts(snapshot)
+    try:
+        return _written(facts)
+    finally:
+        facts.close()
+
+
+def _written(facts: Facts) -> DeadlockError:
     head = quietly(say("head.unknown"), headline, facts)
     rows: list[str] = quietly([], _table, facts)
     hint = quietly(None, advice, facts)

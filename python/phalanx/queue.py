@@ -43,9 +43,21 @@ else:
 _core._set_queue_parts(Empty, Full, ShutDown, _heappush, _heappop)
 
 _HOOKS = ("_init", "_qsize", "_put", "_get")
-_OPEN_NAMES = frozenset({"queue", "mutex", "not_empty", "not_full", "all_tasks_done"})
 # Two threads that ask for the open form at one time must not both make it.
 _opening: Any = _allocate_lock()
+
+
+class _OpenName:
+    """An attribute that only the open form has: asking for it opens the queue, which then has its own."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, queue: Any, owner: type | None = None) -> Any:
+        if queue is None:
+            return self
+        queue._open()
+        return queue.__dict__[self._name]
 
 
 class Queue(_core.Queue):
@@ -60,6 +72,12 @@ class Queue(_core.Queue):
 
     __module__ = "queue"
     _native = True
+
+    queue: Any = _OpenName()
+    mutex: Any = _OpenName()
+    not_empty: Any = _OpenName()
+    not_full: Any = _OpenName()
+    all_tasks_done: Any = _OpenName()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -116,7 +134,7 @@ class Queue(_core.Queue):
     # ---------------------------------------------------------------- the hooks for subclasses
 
     def _init(self, maxsize: int) -> None:
-        self.queue: Any = _deque()
+        self.queue = _deque()
 
     def _qsize(self) -> int:
         return len(self.queue)
@@ -129,20 +147,12 @@ class Queue(_core.Queue):
 
     # ---------------------------------------------------------------- the open form
 
-    def __getattr__(self, name: str) -> Any:
-        # Only names that are not there yet come here.
-        if name in _OPEN_NAMES and "_maxsize" in self.__dict__:
-            self._open()
-            if name in self.__dict__:
-                return self.__dict__[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
     def _open(self) -> None:
         """Moves the items to Python objects, for good."""
         with _opening:
             if self._is_open() and "mutex" in self.__dict__:
                 return
-            mutex = _core.Lock()
+            mutex = _core.allocate_lock()
             with mutex:
                 names = self.__dict__
                 names["not_empty"] = _Condition(mutex)

@@ -6,17 +6,18 @@ What is added: a wait that can never end raises `phalanx.DeadlockError` in one o
 
 Common to all of them:
 
-- Times are seconds, as int or float. A `timeout` of None waits without a limit. For what negative, infinite and too large
-  ones mean, each class follows the standard library.
+- Times are seconds, as int or float. A `timeout` of None waits without a limit. For what negative, infinite and too
+  large ones mean, each class follows the standard library.
 - Whoever waits sleeps without the GIL, wakes for signal handlers if it is the main thread, and then sleeps on for the
   time that is left.
-- Sleepers of one object are woken in the order in which they came. A lock that is free may be taken by whoever runs first,
-  so that a lock under load changes hands less often; nobody starves, because a woken thread tries again as the first.
+- Sleepers of one object are woken in the order in which they came. A lock that is free may be taken by whoever runs
+  first, so that a lock under load changes hands less often; nobody starves, because a woken thread tries again as the
+  first.
 - Without contention each operation is a few atomic instructions, O(1), whatever the number of threads.
 
-Classes that nobody waits in (`Thread`, `Timer`, `local` ...) and all functions are the standard library's own objects, and
-so is every module variable: reading or setting `excepthook` here is reading or setting it there. There is one `enumerate()`
-and one shutdown.
+Classes that nobody waits in (`Thread`, `Timer`, `local` ...) and all functions are the standard library's own
+objects, and so is every module variable: reading or setting `excepthook` here is reading or setting it there. There
+is one `enumerate()` and one shutdown.
 """
 
 import sys as _sys
@@ -54,15 +55,16 @@ if TYPE_CHECKING:
 
 _threads.adopt()
 
-Lock = _core.Lock
+# A class that can be called from 3.13 on, before that a function.
+Lock = _core.Lock if _sys.version_info >= (3, 13) else _core.allocate_lock
 
 
 def RLock(*args: "_Any", **kwargs: "_Any") -> "_core.RLock":
     """Return a new re-entrant lock.
 
     The thread that holds it may acquire it again without waiting and must release it as often. Releasing one that the
-    calling thread does not hold raises RuntimeError. `with`, `acquire(blocking=True, timeout=-1)` and `release()` work as
-    those of `Lock`.
+    calling thread does not hold raises RuntimeError. `with`, `acquire(blocking=True, timeout=-1)` and `release()`
+    work as those of `Lock`.
     """
     if (args or kwargs) and _sys.version_info >= (3, 13):
         _deprecated("Passing arguments to RLock is deprecated and will be removed in 3.15")
@@ -78,13 +80,16 @@ def _deprecated(text: str) -> None:
 class Condition(_core.Condition):
     """A condition variable: lets threads wait until another one says that something has changed.
 
-    `lock` is a Lock, an RLock or any object with the same methods; without it a new RLock is made. The condition is used
-    as a context manager round both the change and the wait, and gives access to the lock's `acquire` and `release`.
+    `lock` is a Lock, an RLock or any object with the same methods; without it a new RLock is made. The condition is
+    used as a context manager round both the change and the wait, and gives access to the lock's `acquire` and
+    `release`.
 
-    - `wait(timeout=None)` gives the lock back, sleeps until it is notified or until the time is over, takes the lock again
-      and returns whether it was notified. It may be asked in a loop only: what was true at `notify` may no longer be.
+    - `wait(timeout=None)` gives the lock back, sleeps until it is notified or until the time is over, takes the lock
+      again and returns whether it was notified. It may be asked in a loop only: what was true at `notify` may no
+      longer be.
     - `wait_for(predicate, timeout=None)` is that loop.
-    - `notify(n=1)` wakes the `n` threads that have waited longest, `notify_all()` every one. O(1) for each thread woken.
+    - `notify(n=1)` wakes the `n` threads that have waited longest, `notify_all()` every one. O(1) for each thread
+      woken.
 
     Calling these without holding the lock raises RuntimeError. Foreign locks work, only slower.
     """
@@ -176,9 +181,11 @@ class Semaphore(_core.Semaphore):
 
     `value` is the number of free places at the start; a negative one raises ValueError.
 
-    - `acquire(blocking=True, timeout=None)` returns whether it got a place: always True if it may wait without a limit.
-      With `blocking=False` it never waits; giving a timeout as well raises ValueError. The oldest waiter is served first.
-    - `release(n=1)` gives `n` places back and wakes as many waiters; `n` below 1 raises ValueError. Any thread may release.
+    - `acquire(blocking=True, timeout=None)` returns whether it got a place: always True if it may wait without a
+      limit. With `blocking=False` it never waits; giving a timeout as well raises ValueError. Waiters are woken in
+      the order in which they came; a thread that comes by may take a place first.
+    - `release(n=1)` gives `n` places back and wakes as many waiters; `n` below 1 raises ValueError. Any thread may
+      release.
     - `with` acquires and releases.
     """
 
@@ -202,8 +209,8 @@ def _exit_by_release(self: Semaphore, *_error: object) -> None:
 class BoundedSemaphore(_core.BoundedSemaphore, Semaphore):
     """A semaphore that refuses to have more free places than at the start.
 
-    As `Semaphore`, but a `release` beyond the initial `value` raises ValueError and changes nothing: whoever releases more
-    often than it acquires is told at once.
+    As `Semaphore`, but a `release` beyond the initial `value` raises ValueError and changes nothing: whoever releases
+    more often than it acquires is told at once.
     """
 
     __module__ = "threading"
@@ -217,8 +224,9 @@ class Event(_core.Event):
     """A flag that threads can wait for. It is down at the start.
 
     - `set()` raises the flag and wakes all who wait; `clear()` lowers it. O(1) when nobody waits.
-    - `wait(timeout=None)` returns True at once while the flag is up, otherwise it sleeps until it is raised, and returns
-      False only if the time is over first. Who was waiting at `set()` is woken even if `clear()` follows at once.
+    - `wait(timeout=None)` returns True at once while the flag is up, otherwise it sleeps until it is raised, and
+      returns False only if the time is over first. Who was waiting at `set()` is woken even if `clear()` follows at
+      once.
     - `is_set()` looks at the flag.
     """
 
@@ -241,16 +249,18 @@ class Barrier(_core.Barrier):
     `action` is called by one of them before all are let go; `timeout` is the default for `wait`. No party at all raises
     ValueError.
 
-    - `wait(timeout=None)` returns the place in the order of arrival, from 0 to `parties - 1`, different for each thread. If
-      the time is over before all have come, if `action` raises (that thread gets its exception), or if the barrier is reset
-      or aborted, the others get BrokenBarrierError and so does every later `wait` until `reset()`.
+    - `wait(timeout=None)` returns the place in the order of arrival, from 0 to `parties - 1`, different for each
+      thread. If the time is over before all have come, if `action` raises (that thread gets its exception), or if the
+      barrier is reset or aborted, the others get BrokenBarrierError and so does every later `wait` until `reset()`.
     - `reset()` makes the barrier new; who waits gets BrokenBarrierError. `abort()` breaks it for good.
     - `parties`, `n_waiting` and `broken` tell how it stands.
     """
 
     __module__ = "threading"
 
-    def __init__(self, parties: int, action: "_Callable[[], object] | None" = None, timeout: float | None = None) -> None:
+    def __init__(
+        self, parties: int, action: "_Callable[[], object] | None" = None, timeout: float | None = None
+    ) -> None:
         if parties < 1:
             raise ValueError("parties must be > 0")
         self._init(parties)
@@ -260,8 +270,8 @@ class Barrier(_core.Barrier):
     def wait(self, timeout: float | None = None) -> int:
         """Wait until all parties have come; return this thread's place in the order of arrival, from 0.
 
-        `timeout`: seconds, the default is that of the barrier. Raises BrokenBarrierError if the barrier is or gets broken,
-        which a time-out, an exception in the action and a deadlock do for everybody.
+        `timeout`: seconds, the default is that of the barrier. Raises BrokenBarrierError if the barrier is or gets
+        broken, which a time-out, an exception in the action and a deadlock do for everybody.
         """
         place = self._arrive(self._timeout if timeout is None else timeout)
         if place >= 0:
@@ -290,11 +300,11 @@ _OWN = frozenset(
     {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier", "_CRLock", "_allocate_lock"}
 )
 _CRLock = _core.RLock
-_allocate_lock = _core.Lock
+_allocate_lock = Lock
 __all__ = list(_std.__all__)
 
-# What a name of the standard module was before it was set through this one, newest last. Tools that patch for a test look
-# for the name in our `__dict__`, find it missing, and delete it in the end to get the old value back.
+# What a name of the standard module was before it was set through this one, newest last. Tools that patch for a test
+# look for the name in our `__dict__`, find it missing, and delete it in the end to get the old value back.
 _covered: "dict[str, list[object]]" = {}
 
 

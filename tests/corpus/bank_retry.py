@@ -23,11 +23,13 @@ def transfer(source, target, amount, hand_shake):
 
 
 def insist(source, target, amount):
-    try:
-        transfer(source, target, amount, source_locked.wait)
-    except Exception as error:
-        print("tries again after", type(error).__name__)
-        transfer(source, target, amount, lambda: None)
+    hand_shake = source_locked.wait  # for the first try only
+    while True:
+        try:
+            return transfer(source, target, amount, hand_shake)
+        except Exception as error:
+            print("tries again after", type(error).__name__)
+            hand_shake = list  # does nothing
 
 
 source_locked = threading.Barrier(2)

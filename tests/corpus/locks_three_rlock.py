@@ -11,11 +11,10 @@ each_has_one = threading.Barrier(3)
 
 
 def work(mine, next_one):
-    with mine:  # @holds
-        with mine:
-            each_has_one.wait()
-            with next_one:  # @waits
-                print("has both")
+    with mine, mine:  # @holds
+        each_has_one.wait()
+        with next_one:  # @waits
+            print("has both")
 
 
 threads = [

@@ -1,6 +1,8 @@
 //! The seam: the extension module `phalanx._core`. It converts, detaches, raises; it decides nothing.
 
 mod condition;
+mod executor;
+mod future;
 mod lock;
 mod place;
 mod queue;
@@ -28,7 +30,11 @@ mod _core {
     #[pymodule_export]
     use super::condition::{Condition, PyTicket};
     #[pymodule_export]
-    use super::lock::RLock;
+    use super::executor::{ExecutorBase, WorkQueue};
+    #[pymodule_export]
+    use super::future::{_set_future_parts, FutureBase};
+    #[pymodule_export]
+    use super::lock::{RLock, allocate_lock};
     #[pymodule_export]
     use super::queue::{_set_queue_parts, PyLifoQueue, PyPriorityQueue, PyQueue, SimpleQueue};
     #[pymodule_export]
@@ -38,7 +44,7 @@ mod _core {
     #[pymodule_export]
     use super::{set_main_thread, thread_begin};
 
-    use super::{condition, lock, place, queue, sync, watch};
+    use super::{condition, executor, future, lock, place, queue, sync, watch};
     use pyo3::prelude::*;
 
     #[pymodule_init]
@@ -50,6 +56,8 @@ mod _core {
         sync::add(py)?;
         condition::add(py)?;
         queue::add(py)?;
+        future::add(py)?;
+        executor::add(py)?;
         place::check();
         watch::start();
         Ok(())

@@ -28,8 +28,15 @@ pub struct RLock {
     pub place: Place,
 }
 
+/// Make a lock. The lock class itself can be called from Python 3.13 on, as in the standard library.
+#[pyfunction]
+pub fn allocate_lock() -> Lock {
+    Lock::default()
+}
+
 #[pymethods]
 impl Lock {
+    #[cfg(Py_3_13)]
     #[new]
     fn new() -> Self {
         Self::default()

@@ -63,9 +63,9 @@ options:
 
 def version_text() -> str:
     """What `phalanx --version` prints."""
-    from importlib.metadata import version
+    from phalanx import __version__
 
-    return f"phalanx {version('phalanx')} ({sys.implementation.name} {sys.version.split()[0]})"
+    return f"phalanx {__version__} ({sys.implementation.name} {sys.version.split()[0]})"
 
 
 def misuse(who: str, what: str, usage: str, hint: str) -> int:

@@ -6,6 +6,7 @@ The few options are read by hand: `argparse` would cost more time than all the r
 from __future__ import annotations
 
 import phalanx
+from phalanx._settings import DEADLOCK_MODES
 from phalanx.cli import misuse, program
 
 USAGE = "usage: phalanx run [--deadlock raise|report|off] [SCRIPT | -m MODULE | -c CODE | -] [ARGUMENTS...]"
@@ -32,8 +33,6 @@ environment:
   PHALANX_DEADLOCK   the same choice, where the option is not given
 
 The interpreter's own options go before: `python -X dev -m phalanx run SCRIPT`."""
-
-DEADLOCK_CHOICES = ("raise", "report", "off")
 
 INTERPRETER_OPTIONS = "bBdEhiIOPqsSuvVWxX"
 """The single-letter options of `python`: found here, they deserve a better answer than "unknown"."""
@@ -86,8 +85,8 @@ class Request:
         if name != "--deadlock":
             raise _unknown(word)
         choice = value if given else _value_of(name, words)
-        if choice not in DEADLOCK_CHOICES:
-            raise Misuse(f"`--deadlock` is one of {', '.join(DEADLOCK_CHOICES)}, not {choice!r}")
+        if choice not in DEADLOCK_MODES:
+            raise Misuse(f"`--deadlock` is one of {', '.join(DEADLOCK_MODES)}, not {choice!r}")
         self.deadlock = choice
 
 
@@ -100,7 +99,10 @@ def main(arguments: list[str]) -> int:
     if request.kind == "help":
         print(HELP)
         return 0
-    phalanx.install(deadlock=request.deadlock)
+    try:
+        phalanx.install(deadlock=request.deadlock)
+    except ValueError as problem:
+        return misuse("phalanx run", str(problem), USAGE, "the environment is the place to look")
     if request.kind == "stdin":
         return program.run_stdin(request.subject, request.arguments)
     start = {"script": program.run_script, "module": program.run_module, "code": program.run_code}[request.kind]

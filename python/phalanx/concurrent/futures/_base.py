@@ -1,0 +1,150 @@
+"""`Future`, `wait` and `as_completed`."""
+
+from __future__ import annotations
+
+import concurrent.futures._base as _std
+from time import monotonic
+from types import GenericAlias
+
+from phalanx import _core
+from phalanx.threading import Condition, Event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+# The original class, also when `install()` has put ours in its place.
+_StdFuture: Any = _std.Future
+_DONE = ("FINISHED", "CANCELLED_AND_NOTIFIED")
+
+
+class _SharedName:
+    """An attribute that only a shared future has: asking for it shares the future, which then has its own."""
+
+    def __init__(self, make: Any) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, future: Any, owner: type | None = None) -> Any:
+        if future is None:
+            return self
+        # First all three are there, then the changes go by way of them. `setdefault` is one step for any thread.
+        for name in _SHARED:
+            future.__dict__.setdefault(name, _SHARED[name]())
+        future._share()
+        return future.__dict__[self._name]
+
+
+_SHARED: dict[str, Any] = {"_condition": Condition, "_waiters": list, "_done_callbacks": list}
+
+
+class Future(_core.FutureBase, _StdFuture):
+    """The result of a call that may not have been made yet. Made by executors; see `concurrent.futures.Future`.
+
+    - `result(timeout=None)` waits for the call and returns what it returned or raises what it raised;
+      `exception(timeout=None)` returns what it raised. Seconds; TimeoutError when they are over.
+    - `done()`, `running()`, `cancelled()` look; `cancel()` prevents a call that has not begun.
+    - `add_done_callback(fn)` calls `fn(future)` at the end, in the thread that ends it.
+    """
+
+    __module__ = "concurrent.futures._base"
+
+    _condition: Any = _SharedName(Condition)
+    _waiters: Any = _SharedName(list)
+    _done_callbacks: Any = _SharedName(list)
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+
+_core._set_future_parts(
+    [
+        _std.CancelledError,
+        TimeoutError,
+        Future,
+        _StdFuture.set_result,
+        _StdFuture.set_exception,
+        _StdFuture.set_running_or_notify_cancel,
+    ]
+)
+
+
+def _watch(futures: Iterable[Any], return_when: str) -> Any:
+    """A waiter of the standard library's kind in each future, with an event that goes through the door."""
+    waiter: Any = _std._create_and_install_waiters(futures, return_when)  # type: ignore[attr-defined]
+    waiter.event = Event()
+    return waiter
+
+
+def _unwatch(futures: Iterable[Any], waiter: Any) -> None:
+    for future in futures:
+        with future._condition:
+            if waiter in future._waiters:
+                future._waiters.remove(waiter)
+
+
+def wait(fs: Iterable[Any], timeout: float | None = None, return_when: str = _std.ALL_COMPLETED) -> Any:
+    """Wait for futures; return the named tuple `(done, not_done)` of two sets.
+
+    `timeout`: seconds to wait at the most, None for no limit. `return_when`: `FIRST_COMPLETED`, `FIRST_EXCEPTION` (the
+    first that raised, or all) or `ALL_COMPLETED`; anything else raises ValueError. O(n) in the number of futures.
+    """
+    futures = set(fs)
+    with _std._AcquireFutures(futures):  # type: ignore[attr-defined]
+        done = {future for future in futures if future._state in _DONE}
+        left = futures - done
+        enough = not left
+        if return_when == _std.FIRST_COMPLETED:
+            enough = enough or bool(done)
+        elif return_when == _std.FIRST_EXCEPTION:
+            enough = enough or any(not future.cancelled() and future._exception is not None for future in done)
+        if enough:
+            return _std.DoneAndNotDoneFutures(done, left)
+        waiter = _watch(left, return_when)
+    try:
+        waiter.event.wait(timeout)
+    finally:
+        _unwatch(left, waiter)
+    done.update(waiter.finished_futures)
+    return _std.DoneAndNotDoneFutures(done, futures - done)
+
+
+def as_completed(fs: Iterable[Any], timeout: float | None = None) -> Iterator[Any]:
+    """Yield each future as its call ends, those that have ended already first, each one once.
+
+    `timeout`: seconds from this call to the end of the last one, None for no limit; then TimeoutError is raised.
+    """
+    end = None if timeout is None else monotonic() + timeout
+    left = set(fs)
+    total = len(left)
+    with _std._AcquireFutures(left):  # type: ignore[attr-defined]
+        ended = [future for future in left if future._state in _DONE]
+        left.difference_update(ended)
+        waiter = _watch(left, _std._AS_COMPLETED)  # type: ignore[attr-defined]
+    try:
+        while ended or left:
+            ended.reverse()
+            while ended:
+                # Handed out and forgotten at once, so that a result lives no longer than its user wants.
+                future = ended.pop()
+                with future._condition:
+                    if waiter in future._waiters:
+                        future._waiters.remove(waiter)
+                box = [future]
+                del future
+                yield box.pop()
+            if not left:
+                return
+            patience = None if end is None else end - monotonic()
+            if patience is not None and patience < 0:
+                raise TimeoutError(f"{len(left)} (of {total}) futures unfinished")
+            waiter.event.wait(patience)
+            with waiter.lock:
+                ended = waiter.finished_futures
+                waiter.finished_futures = []
+                waiter.event.clear()
+            left.difference_update(ended)
+    finally:
+        _unwatch(left, waiter)

@@ -1,0 +1,212 @@
+"""What happens inside the processes that `runner.py` starts: to list tests, or to run some of one class.
+
+    child.py list MODULE...                        prints {module: {class: [test id, ...]}} as JSON, or a reason as text
+    child.py run RECORD SECONDS MODULE CLASS ID... runs them on phalanx, adds a line to the file RECORD for each event
+    child.py run-plain ...                         the same on the standard library as it is
+
+A process that runs tests proves first that they will not run on the standard library's own objects.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import json
+import os
+import sys
+import unittest
+from collections.abc import Iterator
+from typing import Any
+
+
+def tests_of(module_name: str) -> dict[str, list[unittest.TestCase]]:
+    """The tests of one module by class, as the module itself wants them loaded."""
+    module = importlib.import_module(module_name)
+    by_class: dict[str, list[unittest.TestCase]] = {}
+    for test in _flat(unittest.defaultTestLoader.loadTestsFromModule(module)):
+        by_class.setdefault(type(test).__qualname__, []).append(test)
+    return by_class
+
+
+def _flat(suite: unittest.TestSuite | unittest.TestCase) -> Iterator[unittest.TestCase]:
+    if isinstance(suite, unittest.TestSuite):
+        for part in suite:
+            yield from _flat(part)
+    else:
+        yield suite
+
+
+def list_tests(module_names: list[str]) -> dict[str, dict[str, list[str]] | str]:
+    """The ids of the tests, or for a module without any the reason in words."""
+    listed: dict[str, dict[str, list[str]] | str] = {}
+    for name in module_names:
+        try:
+            listed[name] = {cls: [test.id() for test in tests] for cls, tests in tests_of(name).items()}
+        except ModuleNotFoundError as error:
+            # Only its own absence excuses a module, not that of something which it needs.
+            if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+                raise
+            listed[name] = "this interpreter does not ship it"
+        except unittest.SkipTest as reason:
+            listed[name] = str(reason)
+    return listed
+
+
+# ---------------------------------------------------------------- proof
+
+
+def prove_replaced() -> None:
+    """Raises AssertionError if the standard modules do not run on phalanx here, or if the detector does not raise."""
+    import _thread
+    import queue
+    import threading
+
+    import phalanx
+    import phalanx.queue
+    import phalanx.threading
+    from phalanx import _core, _threads
+
+    assert phalanx.installed(), "phalanx is not installed"
+    assert _core.deadlock_mode() == "raise", f"the detector is in the mode {_core.deadlock_mode()!r}"
+    assert _threads.adopted(), "Thread.join does not go through the door"
+    for name in ("allocate_lock", "allocate", "LockType"):
+        _same(_thread, name, _core.Lock)
+    _same(_thread, "RLock", _core.RLock)
+    _same(threading, "_CRLock", _core.RLock)
+    for name in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"):
+        _same(threading, name, getattr(phalanx.threading, name))
+    for made, ours in ((threading.Lock(), _core.Lock), (threading.RLock(), _core.RLock)):
+        assert type(made) is ours, f"{made!r} is not ours"
+    for name in ("Condition", "Semaphore", "Event", "Barrier"):
+        assert issubclass(getattr(threading, name), getattr(_core, name)), f"threading.{name} is not made in Rust"
+    _prove_queues(queue)
+
+
+def _prove_queues(module: Any) -> None:
+    import phalanx.queue
+
+    for name in ("Queue", "LifoQueue", "PriorityQueue", "SimpleQueue"):
+        _same(module, name, getattr(phalanx.queue, name))
+
+
+def _prove_futures() -> None:
+    import concurrent.futures
+    import concurrent.futures.thread
+
+    import phalanx.concurrent.futures as face
+
+    for name in ("Future", "ThreadPoolExecutor", "wait", "as_completed"):
+        _same(concurrent.futures, name, getattr(face, name))
+    _same(concurrent.futures.thread, "ThreadPoolExecutor", face.ThreadPoolExecutor)
+
+
+def _same(module: Any, name: str, ours: object) -> None:
+    found = getattr(module, name)
+    assert found is ours, f"{module.__name__}.{name} is {found!r}, not {ours!r}"
+
+
+def prove_tested(module_name: str, tests: list[unittest.TestCase]) -> None:
+    """Raises AssertionError if the objects under test, as the test class names them, are not ours."""
+    import threading
+
+    import phalanx.threading
+    from phalanx import _core
+
+    kinds = {
+        "locktype": (_core.Lock, _core.RLock, phalanx.threading.Condition, getattr(threading, "_PyRLock", None)),
+        "condtype": (phalanx.threading.Condition,),
+        "eventtype": (phalanx.threading.Event,),
+        "semtype": (phalanx.threading.Semaphore, phalanx.threading.BoundedSemaphore),
+        "barriertype": (phalanx.threading.Barrier,),
+    }
+    for cls in {type(test) for test in tests}:
+        for name, ours in kinds.items():
+            made = getattr(cls, name, None)
+            if made is not None and cls.__module__ != "test.test_thread":  # it tests a barrier of its own
+                found = type(made(1) if name == "barriertype" else made())
+                assert found in ours, f"{cls.__qualname__}.{name} makes a {found!r}"
+        queues = getattr(cls, "queue", None)
+        if queues is not None and hasattr(queues, "LifoQueue"):
+            _prove_queues(queues)
+    if "concurrent_futures" in module_name:
+        _prove_futures()
+
+
+# ---------------------------------------------------------------- run
+
+
+class Record(unittest.TestResult):
+    """Writes down each event at once, so that a process that hangs or dies still tells how far it came."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+        self._pid = os.getpid()
+
+    def note(self, event: str, name: str = "", text: str = "") -> None:
+        """Add one line, unless this is a child that a test forked and lost."""
+        if os.getpid() == self._pid:
+            os.write(self._fd, (json.dumps([event, name, text]) + "\n").encode())
+
+    def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802
+        super().startTest(test)
+        self.note("start", test.id())
+
+    def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802
+        self.note("passed", test.id())
+
+    def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
+        super().addError(test, err)
+        self.note("failed", test.id(), self.errors[-1][1])
+
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
+        super().addFailure(test, err)
+        self.note("failed", test.id(), self.failures[-1][1])
+
+    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:  # noqa: N802
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self.note("failed", test.id(), f"{subtest}\n{(self.failures + self.errors)[-1][1]}")
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: N802
+        self.note("skipped", test.id(), reason)
+
+    def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
+        self.note("passed", test.id())
+
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802
+        self.note("failed", test.id(), "passes, though CPython expects it to fail")
+
+
+def run(record_path: str, seconds: float, module_name: str, class_name: str, ids: list[str], prove: bool) -> None:
+    """Run the tests of one class that have the given ids. After `seconds` the process shows its stacks and ends."""
+    record = Record(record_path)
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        if prove:
+            prove_replaced()
+        importlib.import_module("test.support").use_resources = []  # so that tests which need much time are skipped
+        tests = [test for test in tests_of(module_name)[class_name] if test.id() in ids]
+        if prove:
+            prove_replaced()
+            prove_tested(module_name, tests)
+    except Exception as error:
+        record.note("broken", text=f"{type(error).__name__}: {error}")
+        raise
+    unittest.TestSuite(tests).run(record)
+    record.note("done")
+    faulthandler.dump_traceback_later(10, exit=True)  # for whatever is left to end at exit
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the first argument says."""
+    what, *rest = arguments
+    if what == "list":
+        print(json.dumps(list_tests(rest)))
+    else:
+        record, seconds, module, cls, *ids = rest
+        run(record, float(seconds), module, cls, ids, prove=what == "run")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
