@@ -35,10 +35,10 @@ def test_table_and_samples(tmp_path: Path) -> None:
     document = json.loads(file.read_text())
     assert document["workers"]["std"] == {
         "phalanx_imported": False,
+        "phalanx_installed": False,
         "phalanx_version": None,
-        "lock": "_thread.lock",
     }
-    assert document["workers"]["phalanx"]["phalanx_imported"] is True
+    assert document["workers"]["phalanx"]["phalanx_installed"] is True
     (result,) = document["results"]
     assert len(result["std_ns"]) == len(result["phalanx_ns"]) == document["settings"]["rounds"]
 

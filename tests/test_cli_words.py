@@ -66,6 +66,14 @@ def test_deadlock_is_an_error_like_any_other(option: list[str]) -> None:
     assert os.path.join("phalanx", "cli") not in stderr
 
 
+def test_wrong_choice_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHALANX_DEADLOCK", "maybe")
+    stdout, stderr, code = phalanx("run", "-c", "print('not reached')")
+    assert (stdout, code) == ("", 2)
+    assert "PHALANX_DEADLOCK must be 'raise', 'report' or 'off', not 'maybe'" in stderr
+    assert "Traceback" not in stderr
+
+
 def test_deadlock_off_lets_it_hang() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         subprocess.run([sys.executable, "-m", "phalanx", "run", "--deadlock", "off", "-c", HANGS], timeout=3)

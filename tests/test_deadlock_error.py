@@ -86,6 +86,14 @@ def test_less_detail_rather_than_a_failure(broken: dict[str, Any], capfd: pytest
     assert capfd.readouterr().err
 
 
+def test_a_printed_report(capfd: pytest.CaptureFixture[str]) -> None:
+    me = threading.get_ident()
+    text = deadlock.describe({"cause": "asleep", "victim": me, "threads": [{"ident": me, "kind": "Event"}]})
+    assert capfd.readouterr().err == text
+    assert text.startswith("phalanx.DeadlockError (reported, not raised): the main thread is asleep")
+    assert text.endswith("in a `finally`\n")
+
+
 def test_printing_trusts_plain_streams_only(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     class Stream:
         def write(self, _text: str) -> int:
@@ -99,6 +107,30 @@ def test_printing_trusts_plain_streams_only(capfd: pytest.CaptureFixture[str], m
     deadlock.describe({})
     assert stream.getvalue() == text
     assert capfd.readouterr().err == ""
+
+
+# ---------------------------------------------------------------- the table of texts and the guide
+
+
+def test_texts_are_ascii_and_end_without_a_stop() -> None:
+    for key, text in errors.DEADLOCK_TEXTS.items():
+        assert text.isascii(), key
+        assert not text.endswith((".", "!")), key
+
+
+def test_every_first_line_is_explained_in_the_guide() -> None:
+    guide = DOCS.read_text()
+    heads = [text for key, text in errors.DEADLOCK_TEXTS.items() if key.startswith("head.")]
+    assert heads
+    for head in heads:
+        assert head.format(n="N", name="NAME") in guide
+
+
+def test_every_kind_of_wait_is_in_the_guide() -> None:
+    guide = DOCS.read_text()
+    kinds = {key.removeprefix("wait.") for key in errors.DEADLOCK_TEXTS if key.startswith("wait.")}
+    for kind in kinds - {"Executor idle", "shutdown", "other", "Queue.join.counted", "Queue.join.one"}:
+        assert f"`{kind}`" in guide
 
 
 # ---------------------------------------------------------------- whole programs

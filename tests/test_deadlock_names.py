@@ -151,6 +151,11 @@ def test_names_that_do_not_differ_are_numbered(stage: Stage) -> None:
     ("source", "wanted", "name"),
     [
         ("forks = [Lock(), Lock()]\ndef work(): rest()", "forks[1]", "forks[1]"),
+        (
+            "class K: pass\nb, s = K(), K()\nb.safes = [s]\ns.door = Lock()\ndel s\ndef work(): rest()",
+            "b.safes[0].door",
+            "b.safes[0].door",
+        ),
         ("def work(): rest()\nlocks = {'a b': (1, Lock())}", "locks['a b'][1]", "locks['a b'][1]"),
         ("class K: gate = Lock()\ndef work(): rest()", "K.gate", "K.gate"),
         ("class K: gate = Lock()\nk = K()\ndel K\ndef work(): rest(k.gate)", "k.gate", "K.gate"),

@@ -70,10 +70,10 @@ def test_every_primitive_changes_in_place_and_comes_back():
     assert phalanx.installed()
     for name in NAMES:
         assert getattr(threading, name) is getattr(face, name)
-    for name in ("allocate_lock", "allocate", "LockType"):
-        assert getattr(_thread, name) is _core.Lock
+    assert _thread.allocate_lock is _thread.allocate is face.Lock
+    assert _thread.LockType is _core.Lock
     assert _thread.RLock is threading._CRLock is _core.RLock
-    assert threading._allocate_lock is _core.Lock
+    assert threading._allocate_lock is face.Lock
     assert type(_thread.allocate_lock()) is type(threading.Lock()) is _core.Lock
     for name in ("Queue", "LifoQueue", "PriorityQueue", "SimpleQueue", "ShutDown"):
         assert getattr(queue, name) is getattr(importlib.import_module("phalanx.queue"), name)
@@ -91,7 +91,7 @@ def test_names_that_other_modules_took_change_too(module):
     )
     before = dict(vars(module))
     phalanx.install()
-    assert module.Mutex is module._alloc is _core.Lock
+    assert module.Mutex is module._alloc is face.Lock
     assert module.make is face.RLock
     assert module.Flag is face.Event
     assert module.other is threading
@@ -178,7 +178,7 @@ def test_calling_twice_is_calling_once():
     after = snapshot()
     assert [key for key in before if after[key] is not before[key]] == []
     phalanx.install()
-    assert threading.Lock is _core.Lock
+    assert threading.Lock is face.Lock
 
 
 def test_many_threads_may_install_at_once():

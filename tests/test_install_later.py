@@ -102,6 +102,7 @@ def test_a_module_that_came_later_looks_untouched():
 def test_threads_that_import_while_others_install():
     done = run("""
         import sys, threading
+        from importlib import import_module
         import phalanx
         start = threading.Barrier(4)
         errors = []
@@ -111,16 +112,18 @@ def test_threads_that_import_while_others_install():
                 if number == 0:
                     phalanx.install()
                 elif number == 1:
-                    import queue
+                    import_module("queue")
                 elif number == 2:
-                    import concurrent.futures
+                    import_module("concurrent.futures")
                 else:
-                    import phalanx.concurrent.futures, phalanx.queue
+                    import_module("phalanx.concurrent.futures")
+                    import_module("phalanx.queue")
             except BaseException as error:
                 errors.append(error)
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(4)]
         for thread in threads: thread.start()
         for thread in threads: thread.join(20)
+        assert not any(thread.is_alive() for thread in threads)
         import queue, concurrent.futures, phalanx.queue, phalanx.concurrent.futures
         print(errors, queue.Queue is phalanx.queue.Queue,
               concurrent.futures.Future is phalanx.concurrent.futures.Future)

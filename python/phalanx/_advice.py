@@ -65,12 +65,20 @@ def _for_orphan(facts: Facts, wait: Wait) -> str | None:
 def _for_ring(facts: Facts, ring: list[Wait]) -> str | None:
     kinds = {wait.kind for wait in ring}
     if kinds <= LOCKS:
-        return _for_lock_order(facts, ring) if len(ring) > 1 else say("hint.self", name=_ticked(facts, ring[0]))
+        return _for_lock_order(facts, ring) if len(ring) > 1 else _for_itself(facts, ring[0])
     if kinds == {"Thread.join"}:
         return say("hint.joins.two" if len(ring) == 2 else "hint.joins.many")
     if kinds == {"Future.result"}:
         return say("hint.future.self" if len(ring) == 1 else "hint.future.each_other")
     return None
+
+
+def _for_itself(facts: Facts, wait: Wait) -> str:
+    if facts.name(wait).endswith(".mutex"):
+        return say("hint.self.queue", name=_ticked(facts, wait))
+    # A circle found by itself was made by `with`; otherwise `acquire()` may simply lack its `release()`.
+    key = "hint.self" if facts.cause == "cycle" else "hint.self.acquire"
+    return say(key, name=_ticked(facts, wait), bare=_bare(facts, wait))
 
 
 def _for_lock_order(facts: Facts, ring: list[Wait]) -> str:
@@ -112,6 +120,8 @@ def _for_kinds(facts: Facts) -> str | None:
     # What waits for another thread of the report is not the reason, that other thread is.
     roots = [wait for wait in facts.waits if wait.holder not in facts.by_ident]
     for wait in roots:
+        if wait.kind in LOCKS and wait.lost_in_fork:
+            return say("hint.orphan.forked")
         if wait.kind in LOCKS:
             return say("hint.lock.release", name=_ticked(facts, wait), bare=_bare(facts, wait))
     for kind in _BY_KIND:
@@ -137,7 +147,7 @@ def _for_kind(facts: Facts, wait: Wait) -> str | None:
 
 def _for_barrier(facts: Facts, wait: Wait) -> str | None:
     parties = peek_int(wait.obj, "_parties", "parties")
-    come = sum(other.obj is wait.obj for other in facts.waits)
+    come = facts.arrived(wait)
     if parties is None or come >= parties:
         return None
     return say("hint.barrier.one" if come == 1 else "hint.barrier", parties=parties, n=come)

@@ -49,19 +49,16 @@ def install(*, deadlock: str | None = None) -> None:
     Classes and functions change in the standard modules and wherever a loaded module took them by name. Locks that
     exist already stay what they are; both kinds mix freely. Calling it again only changes the mode, if one is given.
 
-    In a subinterpreter, where the extension cannot be loaded, nothing happens and the standard library stays.
+    In a subinterpreter, where the extension must not be loaded, nothing happens and the standard library stays.
     """
     global _active, _face_was_here
     if deadlock is not None and deadlock not in _MODES:
         raise ValueError(f"deadlock must be 'raise', 'report' or 'off', not {deadlock!r}")
+    if _in_subinterpreter():
+        return
     face_was_here = "phalanx.threading" in sys.modules
-    try:
-        from phalanx import _core
-    except ImportError:
-        if _in_subinterpreter():
-            return
-        raise
     import phalanx.threading as face
+    from phalanx import _core
     from phalanx import _settings, _threads
 
     default = _settings.deadlock_mode()
@@ -75,6 +72,8 @@ def install(*, deadlock: str | None = None) -> None:
             _active = True
         elif deadlock is not None:
             _core.set_deadlock_mode(deadlock)
+    for name in _WATCHED:
+        _wait_until_loaded(name)
     for entry in _LAZY:
         _patch_lazy(*entry)
 
@@ -222,6 +221,13 @@ class _Loader:
                 _patch_lazy(*entry)
 
 
+def _wait_until_loaded(name: str) -> None:
+    # Another thread may be loading it with a loader that was found before our finder was there to stand in for it.
+    wait = getattr(sys.modules["_frozen_importlib"], "_lock_unlock_module", None)
+    if wait is not None:
+        wait(name)
+
+
 def _is_loading(name: str) -> bool:
     spec = getattr(sys.modules.get(name), "__spec__", None)
     return name not in _complete and bool(getattr(spec, "_initializing", False))
@@ -236,7 +242,7 @@ def _in_subinterpreter() -> bool:
     try:
         import _xxsubinterpreters as interpreters
     except ImportError:
-        return False
+        return False  # a Python built without them has only the main one
     return bool(interpreters.get_current() != interpreters.get_main())
 
 

@@ -116,6 +116,15 @@ def peek(obj: object, *names: str) -> Any:
     return None
 
 
+def ask(obj: object, method: str) -> Any:
+    """What a method without arguments returns, if the type of the object has it from C or Rust; else None."""
+    for cls in _mro(type(obj)):
+        found = class_dict(cls).get(method)
+        if found is not None:
+            return found.__get__(obj)() if type(found) is types.MethodDescriptorType else None
+    return None
+
+
 def peek_int(obj: object, *names: str) -> int | None:
     value = peek(obj, *names)
     return value if type(value) is int else None

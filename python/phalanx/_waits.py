@@ -27,6 +27,7 @@ LOCKS = frozenset({"Lock", "RLock"})
 QUEUES = frozenset({"Queue.get", "Queue.put", "Queue.join", "SimpleQueue.get"})
 # Kinds of wait whose object belongs to the thread that took it until it gives it back.
 _HELD = LOCKS | {"Condition", "Semaphore"}
+_WITHOUT_OBJECT = frozenset({"shutdown", "Executor idle"})
 
 # The threads that a fork left behind, by ident: noted before a fork, kept only in the child.
 _lost_in_fork: dict[int, str | None] = {}
@@ -109,7 +110,9 @@ class Facts:
         try:
             for wait in self.waits:
                 self.names.concerns(wait.obj, wait.ident, wait.holder)
-                wait.place = quietly(None, stacks.place, wait.ident)
+                # Without its object the thread has been woken since the snapshot, and may be anywhere.
+                if wait.obj is not None or wait.kind in _WITHOUT_OBJECT:
+                    wait.place = quietly(None, stacks.place, wait.ident)
                 wait.in_pool = bool(wait.runs) or quietly(False, stacks.runs_pool_task, wait.ident)
             for wait in islice(self.waits, SEARCHED):
                 quietly(None, self._search_thread, stacks, wait.ident)
@@ -139,16 +142,18 @@ class Facts:
     def title(self, ident: int | None, thread: object = None) -> str:
         """``Thread "name"``, or the number of a thread that has no name."""
         name = thread_name(ident, thread)
-        if name is not None:
-            return say("row.thread", name=ascii_text(name))
-        return say("row.nameless", ident=ident)
+        if name is None:
+            name = ended_name(ident)  # woken and gone since the snapshot
+        return say("row.nameless", ident=ident) if name is None else say("row.thread", name=ascii_text(name))
 
     def owner_title(self, wait: Wait) -> str:
         """The same for the thread that holds what this one waits for; that thread may have ended."""
         if wait.owner_alive:
             return self.title(wait.owner)
         name = ended_name(wait.owner)
-        return say("thread.ended") if name is None else say("row.thread", name=ascii_text(name))
+        if name is not None:
+            return say("row.thread", name=ascii_text(name))
+        return say("thread.forked" if wait.lost_in_fork else "thread.ended")
 
     def target(self, wait: Wait) -> str:
         """The thread that a join, or the end of the interpreter, waits for."""
@@ -156,6 +161,13 @@ class Facts:
             return say("thread.others")
         ident = wait.owner if wait.owner is not None else peek(wait.obj, "_ident")
         return self.title(ident, wait.obj)
+
+    def arrived(self, wait: Wait) -> int:
+        """How many threads of the report wait at the same barrier."""
+        at_one = [other for other in self.waits if other.kind == wait.kind]
+        barriers = {id(other.obj) for other in at_one if other.obj is not None}
+        # Who has been woken since the snapshot has no object any more. If there is only one, it was that.
+        return sum(other.obj is wait.obj or (other.obj is None and len(barriers) == 1) for other in at_one)
 
     def ring(self) -> list[Wait]:
         """The threads that wait in a circle, each for what the next one holds; empty if there is no circle."""

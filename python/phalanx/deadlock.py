@@ -17,7 +17,7 @@ import os
 import sys
 
 from ._advice import advice, headline
-from ._peek import peek, peek_int
+from ._peek import ask, peek, peek_int
 from ._waits import LOCKS, Facts, pool_size, quietly, say, thread_name
 from .errors import DEADLOCK_TEXTS, DeadlockError, HeldObject, WaitingThread
 
@@ -33,7 +33,7 @@ __all__ = ["build_error", "describe"]
 
 # Rows printed, and the widest column that others are aligned to.
 ROWS = 12
-WIDEST = 48
+WIDEST = 80
 
 
 def build_error(snapshot: Mapping[str, Any]) -> DeadlockError:
@@ -109,12 +109,14 @@ def _table(facts: Facts) -> list[str]:
         [_holds(facts, wait, pad) for wait in shown],
         [_phrase(facts, wait) for wait in shown],
     ]
-    widths = [_width(column) for column in columns]
+    # What has no details after it need not be in line with those that do.
+    detailed = [text for text, wait in zip(columns[2], shown, strict=True) if wait.kind != "shutdown"]
+    widths = [_width(columns[0]), _width(columns[1]), _width(detailed)]
     lines = []
     for index, wait in enumerate(shown):
         who, holds, phrase = (column[index].ljust(width) for column, width in zip(columns, widths, strict=True))
         details = _details(facts, wait)
-        line = "  ".join(["", who, *([holds] if widths[1] else []), phrase])
+        line = "  ".join(["", who, *([holds] if any(columns[1]) else []), phrase])
         lines.append(f"{line} ({', '.join(details)})" if details else line.rstrip())
     if len(shown) < len(facts.waits):
         lines.append(f"  {say('row.more', n=len(facts.waits) - len(shown))}")
@@ -140,12 +142,18 @@ def _holds(facts: Facts, wait: Wait, pad: int) -> str:
 def _phrase(facts: Facts, wait: Wait) -> str:
     """What a thread waits for."""
     key = f"wait.{wait.kind}"
-    count = peek_int(wait.obj, "unfinished_tasks") if wait.kind == "Queue.join" else None
+    count = quietly(None, _unfinished, wait.obj) if wait.kind == "Queue.join" else None
     if count is not None and count > 0:
         key += ".one" if count == 1 else ".counted"
     name = facts.name(wait)
     thread = facts.target(wait) if wait.kind in ("Thread.join", "shutdown") else ""
     return say(key if key in DEADLOCK_TEXTS else "wait.other", name=name, n=count, thread=thread)
+
+
+def _unfinished(queue: object) -> int | None:
+    count = peek_int(queue, "unfinished_tasks", "_open_unfinished")
+    count = ask(queue, "_unfinished") if count is None else count
+    return count if type(count) is int else None
 
 
 def _details(facts: Facts, wait: Wait) -> list[str]:
@@ -156,7 +164,8 @@ def _details(facts: Facts, wait: Wait) -> list[str]:
         details.append(at)
     if wait.kind in LOCKS and wait.holder not in facts.by_ident:
         taken = facts.short(wait.taken_place)
-        if taken is not None and wait.owner is not None:
+        gone = facts.cause == "orphan" or wait.lost_in_fork
+        if taken is not None and (wait.owner is not None or gone):
             details.append(say("detail.taken_by", place=taken, thread=facts.owner_title(wait)))
         elif taken is not None:
             details.append(say("detail.taken_at", place=taken))
@@ -169,12 +178,11 @@ def _kind(wait: Wait) -> str:
 
 def _state(facts: Facts, wait: Wait) -> list[str]:
     if wait.kind == "Queue.put":
-        maxsize = peek_int(wait.obj, "maxsize")
+        maxsize = peek_int(wait.obj, "maxsize", "_maxsize")
         return [] if maxsize is None else [say("detail.maxsize", n=maxsize)]
     if wait.kind == "Barrier":
         parties = peek_int(wait.obj, "_parties", "parties")
-        arrived = sum(other.obj is wait.obj for other in facts.waits)
-        return [] if parties is None else [say("detail.arrived", n=arrived, parties=parties)]
+        return [] if parties is None else [say("detail.arrived", n=facts.arrived(wait), parties=parties)]
     if wait.kind != "Future.result":
         return []
     if wait.owner is not None:

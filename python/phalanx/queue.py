@@ -30,14 +30,15 @@ Empty = _std.Empty
 Full = _std.Full
 SimpleQueue = _core.SimpleQueue
 
-if _sys.version_info >= (3, 13):
-    ShutDown = _std.ShutDown
-else:
+if TYPE_CHECKING or _sys.version_info < (3, 13):
 
     class ShutDown(Exception):
         """Raised by `put` after `shutdown()`, and by `get` once nothing is left."""
 
         __module__ = "queue"
+
+else:
+    ShutDown = _std.ShutDown
 
 
 _core._set_queue_parts(Empty, Full, ShutDown, _heappush, _heappop)
@@ -90,7 +91,7 @@ class Queue(_core.Queue):
         if not self._native:
             self._open()
 
-    __class_getitem__ = classmethod(_GenericAlias)
+    __class_getitem__: Any = classmethod(_GenericAlias)
 
     @property
     def maxsize(self) -> int:

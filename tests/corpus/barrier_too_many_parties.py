@@ -1,7 +1,7 @@
 # shows: a barrier for three, but only two threads come
 # verdict: deadlock
 # plain: hang
-# report: "one" "two" @waits
+# report: "one" @one_waits "two" @two_waits
 # reports: 1-2
 # expect: main is done
 # exit: 0
@@ -10,11 +10,15 @@ import threading
 barrier = threading.Barrier(3)
 
 
-def run():
-    barrier.wait()  # @waits
+def come_first():
+    barrier.wait()  # @one_waits
 
 
-threads = [threading.Thread(target=run, name=name) for name in ("one", "two")]
+def come_second():
+    barrier.wait()  # @two_waits
+
+
+threads = [threading.Thread(target=come_first, name="one"), threading.Thread(target=come_second, name="two")]
 for t in threads:
     t.start()
 for t in threads:

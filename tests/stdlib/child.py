@@ -15,16 +15,20 @@ import json
 import os
 import sys
 import unittest
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
-def tests_of(module_name: str) -> dict[str, list[unittest.TestCase]]:
-    """The tests of one module by class, as the module itself wants them loaded."""
+def tests_of(module_name: str) -> dict[str, dict[str, unittest.TestCase]]:
+    """The tests of one module by class and id, as the module itself wants them loaded."""
     module = importlib.import_module(module_name)
-    by_class: dict[str, list[unittest.TestCase]] = {}
+    by_class: dict[str, dict[str, unittest.TestCase]] = {}
     for test in _flat(unittest.defaultTestLoader.loadTestsFromModule(module)):
-        by_class.setdefault(type(test).__qualname__, []).append(test)
+        tests = by_class.setdefault(type(test).__qualname__, {})
+        name = test.id()
+        while name in tests:  # doctests of one file that run more than once
+            name += "'"
+        tests[name] = test
     return by_class
 
 
@@ -41,7 +45,7 @@ def list_tests(module_names: list[str]) -> dict[str, dict[str, list[str]] | str]
     listed: dict[str, dict[str, list[str]] | str] = {}
     for name in module_names:
         try:
-            listed[name] = {cls: [test.id() for test in tests] for cls, tests in tests_of(name).items()}
+            listed[name] = {cls: list(tests) for cls, tests in tests_of(name).items()}
         except ModuleNotFoundError as error:
             # Only its own absence excuses a module, not that of something which it needs.
             if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
@@ -69,14 +73,16 @@ def prove_replaced() -> None:
     assert phalanx.installed(), "phalanx is not installed"
     assert _core.deadlock_mode() == "raise", f"the detector is in the mode {_core.deadlock_mode()!r}"
     assert _threads.adopted(), "Thread.join does not go through the door"
-    for name in ("allocate_lock", "allocate", "LockType"):
-        _same(_thread, name, _core.Lock)
-    _same(_thread, "RLock", _core.RLock)
-    _same(threading, "_CRLock", _core.RLock)
+    for name in ("LockType", "RLock"):
+        _same(_thread, name, _core.Lock if name == "LockType" else _core.RLock)
     for name in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"):
         _same(threading, name, getattr(phalanx.threading, name))
-    for made, ours in ((threading.Lock(), _core.Lock), (threading.RLock(), _core.RLock)):
-        assert type(made) is ours, f"{made!r} is not ours"
+    # Before 3.13 what makes a lock is a function.
+    allocate: Any = threading.__dict__["_allocate_lock"]
+    for make in (_thread.allocate_lock, _thread.allocate, threading.Lock, allocate):
+        assert type(make()) is _core.Lock, f"{make!r} makes a {type(make())!r}"
+    for make in (threading.RLock, threading.__dict__["_CRLock"]):
+        assert type(make()) is _core.RLock, f"{make!r} makes a {type(make())!r}"
     for name in ("Condition", "Semaphore", "Event", "Barrier"):
         assert issubclass(getattr(threading, name), getattr(_core, name)), f"threading.{name} is not made in Rust"
     _prove_queues(queue)
@@ -105,7 +111,7 @@ def _same(module: Any, name: str, ours: object) -> None:
     assert found is ours, f"{module.__name__}.{name} is {found!r}, not {ours!r}"
 
 
-def prove_tested(module_name: str, tests: list[unittest.TestCase]) -> None:
+def prove_tested(module_name: str, tests: Iterable[unittest.TestCase]) -> None:
     """Raises AssertionError if the objects under test, as the test class names them, are not ours."""
     import threading
 
@@ -142,40 +148,44 @@ class Record(unittest.TestResult):
         super().__init__()
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
         self._pid = os.getpid()
+        self.names: dict[int, str] = {}
 
     def note(self, event: str, name: str = "", text: str = "") -> None:
         """Add one line, unless this is a child that a test forked and lost."""
         if os.getpid() == self._pid:
             os.write(self._fd, (json.dumps([event, name, text]) + "\n").encode())
 
+    def _name(self, test: unittest.TestCase) -> str:
+        return self.names.get(id(test)) or test.id()
+
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().startTest(test)
-        self.note("start", test.id())
+        self.note("start", self._name(test))
 
     def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802
-        self.note("passed", test.id())
+        self.note("passed", self._name(test))
 
     def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
         super().addError(test, err)
-        self.note("failed", test.id(), self.errors[-1][1])
+        self.note("failed", self._name(test), self.errors[-1][1])
 
     def addFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
         super().addFailure(test, err)
-        self.note("failed", test.id(), self.failures[-1][1])
+        self.note("failed", self._name(test), self.failures[-1][1])
 
     def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:  # noqa: N802
         super().addSubTest(test, subtest, err)
         if err is not None:
-            self.note("failed", test.id(), f"{subtest}\n{(self.failures + self.errors)[-1][1]}")
+            self.note("failed", self._name(test), f"{subtest}\n{(self.failures + self.errors)[-1][1]}")
 
     def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: N802
-        self.note("skipped", test.id(), reason)
+        self.note("skipped", self._name(test), reason)
 
     def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
-        self.note("passed", test.id())
+        self.note("passed", self._name(test))
 
     def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802
-        self.note("failed", test.id(), "passes, though CPython expects it to fail")
+        self.note("failed", self._name(test), "passes, though CPython expects it to fail")
 
 
 def run(record_path: str, seconds: float, module_name: str, class_name: str, ids: list[str], prove: bool) -> None:
@@ -185,15 +195,16 @@ def run(record_path: str, seconds: float, module_name: str, class_name: str, ids
     try:
         if prove:
             prove_replaced()
-        importlib.import_module("test.support").use_resources = []  # so that tests which need much time are skipped
-        tests = [test for test in tests_of(module_name)[class_name] if test.id() in ids]
+        importlib.import_module("test.support").use_resources = ["cpu", "walltime"]  # no network, no audio
+        tests = {name: test for name, test in tests_of(module_name)[class_name].items() if name in ids}
+        record.names = {id(test): name for name, test in tests.items()}
         if prove:
             prove_replaced()
-            prove_tested(module_name, tests)
+            prove_tested(module_name, tests.values())
     except Exception as error:
         record.note("broken", text=f"{type(error).__name__}: {error}")
         raise
-    unittest.TestSuite(tests).run(record)
+    unittest.TestSuite(tests.values()).run(record)
     record.note("done")
     faulthandler.dump_traceback_later(10, exit=True)  # for whatever is left to end at exit
 

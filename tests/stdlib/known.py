@@ -1,10 +1,10 @@
 """The list of tests that do not pass, `known.tsv`: one line each, with the reason.
 
-    version   3.11       this version only
-              3.12+      this one and later ones
-              *          every version
-    test      an id      runs, and must fail or be skipped: when it passes, its line has to go
-              a pattern  (with a `*`) does not run at all
+version   3.11       this version only
+          3.12+      this one and later ones
+          *          every version
+test      an id      runs, and must fail or be skipped: when it passes, its line has to go
+          a pattern  (with a `*`) does not run at all
 """
 
 from __future__ import annotations
@@ -66,10 +66,11 @@ def reason_for(test_id: str, lines: Iterable[Known], *, pattern: bool) -> str | 
 def stale(lines: Iterable[Known], ids: Iterable[str]) -> list[str]:
     """The lines that speak of no test, though the interpreter ships the module they name."""
     ids = list(ids)
-    modules = {test_id.rsplit(".", 2)[0] for test_id in ids}
+    modules = {test_id.rsplit(".", 2)[0] + "." for test_id in ids}
     gone = []
     for line in lines:
-        shipped = line.is_pattern or line.test.rsplit(".", 2)[0] in modules
-        if shipped and modules and not any(line.matches(test_id) for test_id in ids):
+        start = line.test.partition("*")[0]
+        shipped = any(module.startswith(start) or start.startswith(module) for module in modules)
+        if shipped and not any(line.matches(test_id) for test_id in ids):
             gone.append(line.test)
     return gone

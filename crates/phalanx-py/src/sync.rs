@@ -329,7 +329,8 @@ enum Met {
 const LAST: i64 = -1;
 const BROKEN: i64 = -2;
 
-/// The stopped wait or the time-out of one party breaks the barrier for all.
+/// The time-out of one party breaks the barrier for all. So does a stopped wait, but only once it has been told: the
+/// report shows the others as they sleep.
 fn meet(barrier: &Barrier, index: i64, ticket: Ticket, how: &How<'_>) -> Result<Met, Stopped> {
     match barrier.sleep(ticket, how) {
         Passage::Passed => Ok(Met::Index(index)),
@@ -339,10 +340,7 @@ fn meet(barrier: &Barrier, index: i64, ticket: Ticket, how: &How<'_>) -> Result<
             barrier.abort();
             Ok(Met::Broken)
         }
-        Passage::Stopped(stopped) => {
-            barrier.abort();
-            Err(stopped)
-        }
+        Passage::Stopped(stopped) => Err(stopped),
     }
 }
 
@@ -374,6 +372,7 @@ unsafe extern "C-unwind" fn arrive(slf: Obj, args: *const Obj, count: isize, key
             }
         });
         if ended.or_raise().is_none() {
+            barrier.abort();
             return ptr::null_mut();
         }
         ffi::PyLong_FromLongLong(match met {

@@ -90,6 +90,9 @@ def _check_writable(parser: argparse.ArgumentParser, path: Path) -> None:
 def _compare(pair: Pair, cases: list[Case], results: list[Result], document: dict[str, Any]) -> int:
     """Measure the cases one by one and print each as it comes. Returns 1 if there is nothing to compare with."""
     states = pair.states()
+    if not states["phalanx"]["phalanx_installed"]:
+        print("phalanx bench: install() left the standard library as it was", file=sys.stderr)
+        return 1
     if states["std"]["phalanx_imported"]:
         print("phalanx bench: this interpreter loads phalanx at start, so there is no plain side", file=sys.stderr)
         return 1

@@ -27,7 +27,6 @@ def machine(states: dict[str, dict[str, Any]]) -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}{'' if gil else ', without GIL'}",
         "phalanx": states["phalanx"]["phalanx_version"] or _installed_version(),
         "detector": os.environ.get("PHALANX_DEADLOCK") or "raise (the default)",
-        "Lock": f"{states['std']['lock']} against {states['phalanx']['lock']}",
     }
     if hasattr(os, "getloadavg"):
         facts["load"] = f"{os.getloadavg()[0]:.2f} before the first sample"

@@ -30,13 +30,11 @@ def arm(seconds: float) -> None:
 
 def state() -> dict[str, Any]:
     """Who we are, so that a reader can check that each side is what it claims to be."""
-    import threading
-
-    lock = type(threading.Lock())
+    phalanx = sys.modules.get("phalanx")
     return {
         "phalanx_imported": any(name.partition(".")[0] == "phalanx" for name in sys.modules),
-        "phalanx_version": getattr(sys.modules.get("phalanx"), "__version__", None),
-        "lock": f"{lock.__module__}.{lock.__qualname__}",
+        "phalanx_installed": phalanx is not None and phalanx.installed(),
+        "phalanx_version": getattr(phalanx, "__version__", None),
     }
 
 

@@ -145,8 +145,11 @@ impl<T> Queue<T> {
     /// # Errors
     /// [`Stopped`] if the wait was interrupted or could never have ended.
     pub fn wait_for_room(&self, how: &How<'_>) -> Result<bool, Stopped> {
-        let bound = self.bound.load(Ordering::Relaxed);
-        let room = |state: &mut State<T>| bound == 0 || state.items.len() < bound || state.closed || state.moved;
+        let room = |state: &mut State<T>| {
+            // Read with the wait queue locked: a bound changed after this wakes the queue, one changed before is seen.
+            let bound = self.bound.load(Ordering::Relaxed);
+            bound == 0 || state.items.len() < bound || state.closed || state.moved
+        };
         self.wait_until(&self.putters, how, room)
     }
 

@@ -5,10 +5,11 @@
 //! | 0 | 0 | clear, nobody waits |
 //! | 0 | 1 | clear, threads may be asleep |
 //! | 1 | 0 | set: nobody needs to wait |
-//! | 1 | 1 | set, and the thread that set it is about to wake the others |
+//! | 1 | 1 | set: a thread came too late to sleep |
 //!
-//! A thread sleeps only if it finds the flag clear with its queue locked, after it has put WAITERS there. Who sets the
-//! flag and finds WAITERS empties that queue. A thread woken so has seen the event, even if it is cleared again at once.
+//! A thread sleeps only if it finds the flag clear with its queue locked, after it has put WAITERS there. Where WAITERS
+//! is, the flag is set with the queue locked and emptied in the same step: whoever came before it has seen the event,
+//! even if it is cleared again at once, and whoever comes after the clearing is not woken for the old event.
 
 use crate::prim::{AtomicU32, Ordering};
 use crate::wait::{self, How, Stopped, Wakeup};
@@ -41,16 +42,22 @@ impl Event {
     #[inline]
     pub fn set(&self) {
         wait::step(wait::key_of(self));
-        // SYNC(event): pairs with the Acquire loads in is_set and wait.
-        if self.word.fetch_or(SET, Ordering::AcqRel) & WAITERS != 0 {
-            self.wake_all();
+        let mut word = self.word.load(Ordering::Relaxed);
+        while word & WAITERS == 0 {
+            // SYNC(event): pairs with the Acquire loads in is_set and wait.
+            match self.word.compare_exchange_weak(word, SET, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => word = now,
+            }
         }
+        self.set_and_wake();
     }
 
     #[cold]
-    fn wake_all(&self) {
+    fn set_and_wake(&self) {
         wait::unpark(wait::key_of(self), usize::MAX, 0, |_, _| {
-            self.word.fetch_and(!WAITERS, Ordering::Relaxed);
+            // SYNC(event): as in set.
+            self.word.store(SET, Ordering::Release);
         });
     }
 

@@ -46,17 +46,30 @@ pub(super) fn processors() -> usize {
 }
 
 pub(super) fn strangers(known: &[u32]) -> Strangers {
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Strangers::Unknown };
-    for task in tasks {
-        let Ok(task) = task else { return Strangers::Unknown };
-        let Some(id) = task.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            return Strangers::Unknown;
-        };
-        if !known.contains(&id) && !sleeps_for_good(id) {
-            return Strangers::Awake;
+    // One stranger may wake another behind our back. Two equal rounds mean that each slept unbroken from its first
+    // visit to its second, so there was a moment between the rounds when all of them slept.
+    let mut rounds = [const { Vec::new() }; 2];
+    for round in &mut rounds {
+        let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Strangers::Unknown };
+        for task in tasks {
+            let id = task.ok().and_then(|task| task.file_name().to_str()?.parse::<u32>().ok());
+            let Some(id) = id else { return Strangers::Unknown };
+            if !known.contains(&id) {
+                let Some(sleeps) = how_often_asleep(id).filter(|_| sleeps_for_good(id)) else {
+                    return Strangers::Awake;
+                };
+                round.push((id, sleeps));
+            }
         }
+        round.sort_unstable();
     }
-    Strangers::Asleep
+    if rounds[0] == rounds[1] { Strangers::Asleep } else { Strangers::Awake }
+}
+
+/// How often thread `id` has gone to sleep so far.
+fn how_often_asleep(id: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{id}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok())
 }
 
 /// Is thread `id` inside a futex wait without a time limit, on a word private to this process?

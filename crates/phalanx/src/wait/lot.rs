@@ -86,16 +86,13 @@ pub fn count(key: usize) -> usize {
     bucket(key).with(|queue| queue.iter().filter(|queued| queued.key == key).count())
 }
 
-/// Takes `node` out of the queue of `key` if it is there and `same()`, and runs `then` there.
+/// Takes `node` out of the queue of `key` if it is there and `agreed()`, which is asked there.
 #[cfg(not(loom))]
-pub(super) fn pull_if(key: usize, node: &Node, same: impl FnOnce() -> bool, then: impl FnOnce()) {
+pub(super) fn pull_if(key: usize, node: &Node, agreed: impl FnOnce() -> bool) -> bool {
     bucket(key).with(|queue| {
         let at = queue.iter().position(|other| std::ptr::eq(other.node, node));
-        if let Some(at) = at.filter(|_| same()) {
-            queue.remove(at);
-            then();
-        }
-    });
+        at.filter(|_| agreed()).and_then(|at| queue.remove(at)).is_some()
+    })
 }
 
 /// Runs `f` while `node` is sure to stay in the queue of `key`; `None` if it is not there.

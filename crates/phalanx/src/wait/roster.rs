@@ -17,7 +17,7 @@ pub(crate) struct Record {
     pub(super) daemon: AtomicBool,
     /// The innermost wait of this thread, null while it is awake.
     pub(super) waiting: AtomicPtr<Node>,
-    /// Grows at the begin and at the end of each wait, so equal values mean one unbroken sleep.
+    /// Grows at the begin and at the end of each wait and after a signal, so equal values mean one unbroken sleep.
     pub(super) seq: AtomicU64,
     /// How long spinning has paid off lately, in rounds. Only its own thread uses it.
     pub(super) patience: AtomicU32,
@@ -143,11 +143,10 @@ pub fn set_daemon(daemon: bool) {
 fn enter() -> &'static Record {
     #[cfg(not(loom))]
     install_fork_handlers();
-    // During the last moments of a thread its end can no longer be noticed, so it is not listed.
+    // During the last moments of a thread its end can no longer be noticed. It stays listed as awake for ever then:
+    // a deadlock overlooked, and no false one.
     #[cfg(not(loom))]
-    let listed = LEAVE.try_with(|_| ()).is_ok();
-    #[cfg(loom)]
-    let listed = true;
+    let _ = LEAVE.try_with(|_| ());
     let me = door().roster.with(|roster| {
         let me = roster.free.pop().unwrap_or_else(|| {
             Box::leak(Box::new(Record {
@@ -166,9 +165,7 @@ fn enter() -> &'static Record {
         me.os_id.store(sys::os_thread_id(), Ordering::Relaxed);
         me.daemon.store(false, Ordering::Relaxed);
         me.waiting.store(ptr::null_mut(), Ordering::Relaxed);
-        if listed {
-            roster.live.push(me);
-        }
+        roster.live.push(me);
         me
     });
     ME.with(|cell| cell.set(Some(me)));
@@ -228,6 +225,9 @@ fn install_fork_handlers() {
             me.os_id.store(sys::os_thread_id(), Ordering::Relaxed);
         }
         door().keep_only(me.map_or(0, |me| me.id.load(Ordering::Relaxed)));
+        if let Some(me) = me {
+            Node::finish_orphans(me);
+        }
         door().sentinel.store(0, Ordering::Relaxed);
         door().spinners.store(0, Ordering::Relaxed);
     }

@@ -12,8 +12,8 @@ use std::ptr;
 //
 // | value | meaning | who leaves it |
 // | --- | --- | --- |
-// | WAITING | awake, in the queue or about to spin | the sleeper, to SLEEPING; a waker, to NOTIFIED |
-// | SLEEPING | in the kernel, or just before or after | a waker to NOTIFIED, the detector to DOOMED or TOLD, a poke to POKED |
+// | WAITING | awake: about to spin, or in a signal handler | the sleeper, to SLEEPING; a waker, to NOTIFIED |
+// | SLEEPING | in the kernel, or just before or after | a waker to NOTIFIED, the detector to DOOMED or TOLD, a poke to POKED, the sleeper to WAITING |
 // | POKED | asked to look for deadlocks | the sleeper, to SLEEPING |
 // | TOLD | asked to hand on the report in `verdict` | the sleeper, to SLEEPING |
 // | DOOMED | out of the queue, with the report in `verdict` | nobody: the wait is over |
@@ -102,7 +102,11 @@ impl Node {
         let seq = record.seq.load(Ordering::Acquire);
         let node = Self::of(record)?;
         let key = node.key.load(Ordering::Relaxed);
-        let sleeper = lot::pinned(key, node, || {
+        lot::pinned(key, node, || {
+            // All is read while the node cannot leave its queue, so all of it belongs to one wait.
+            if !node.serves(record, thread, seq) || !node.settled() || node.key.load(Ordering::Relaxed) != key {
+                return None;
+            }
             // SAFETY: a node in a queue is described, and its reason is 'static.
             let reason = unsafe { node.reason.load(Ordering::Relaxed).as_ref() }?;
             // SAFETY: while the node is in its queue its thread is inside the wait and borrows the word.
@@ -120,11 +124,44 @@ impl Node {
                 timed: node.timed.load(Ordering::Relaxed),
                 seq,
             })
-        })??;
-        // In its queue, but in the middle of a spin or of its description: awake.
-        let settled = matches!(node.token.load(Ordering::Acquire), SLEEPING | POKED);
-        let same = record.seq.load(Ordering::Acquire) == seq && record.id.load(Ordering::Relaxed) == thread;
-        (settled && same && node.thread() == thread).then_some(sleeper)
+        })?
+    }
+
+    /// Asleep, not in the middle of a spin, a signal handler or a report.
+    fn settled(&self) -> bool {
+        matches!(self.token.load(Ordering::Acquire), SLEEPING | POKED)
+    }
+
+    /// Is this the node of sleep `seq` of `thread`? Asked while the node is pinned.
+    fn serves(&self, record: &Record, thread: u32, seq: u64) -> bool {
+        self.thread() == thread
+            && record.id.load(Ordering::Relaxed) == thread
+            && record.seq.load(Ordering::Acquire) == seq
+    }
+
+    /// Turns the token of a settled node, which is pinned, into `token`.
+    #[cfg(not(loom))]
+    fn strike(&self, token: u32) -> bool {
+        // SYNC(token): as in `notify`.
+        let strike = |from| self.token.compare_exchange(from, token, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        // The sleeper itself may turn POKED into SLEEPING between the two, hence the third.
+        strike(SLEEPING) || strike(POKED) || strike(SLEEPING)
+    }
+
+    /// In the child of a `fork`: the thread that had taken the waits of `record` out of their queues is gone and will
+    /// not write their tokens.
+    #[cfg(not(loom))]
+    pub(super) fn finish_orphans(record: &Record) {
+        let mut node = Self::of(record);
+        while let Some(this) = node {
+            let token = this.token.load(Ordering::Relaxed);
+            let queued = lot::pinned(this.key.load(Ordering::Relaxed), this, || ()).is_some();
+            if !queued && token & NOTIFIED == 0 && token != DOOMED {
+                this.token.store(NOTIFIED, Ordering::Relaxed);
+            }
+            // SAFETY: as in `of`.
+            node = unsafe { this.outer.load(Ordering::Relaxed).as_ref() };
+        }
     }
 }
 
@@ -135,26 +172,18 @@ impl Node {
 pub(crate) fn tell(sleeper: &Sleeper, report: Report, mode: Mode) -> bool {
     let record = door().roster.with(|roster| roster.find(sleeper.thread));
     let Some((record, node)) = record.and_then(|record| Some((record, Node::of(record)?))) else { return false };
-    let mut told = false;
-    let same = || record.seq.load(Ordering::Acquire) == sleeper.seq && node.thread() == sleeper.thread;
     let give = |token: u32| {
+        if !node.serves(record, sleeper.thread, sleeper.seq) || !node.settled() {
+            return false;
+        }
         node.verdict.with(|verdict| *verdict = Some(Box::new(report)));
-        // SYNC(token): as in `notify`.
-        node.token.swap(token, Ordering::AcqRel);
+        node.strike(token)
     };
-    if mode == Mode::Raise {
-        lot::pull_if(sleeper.key, node, same, || {
-            give(DOOMED);
-            told = true;
-        });
-    } else {
-        lot::pinned(sleeper.key, node, || {
-            if same() {
-                give(TOLD);
-                told = true;
-            }
-        });
-    }
+    let told = match mode {
+        Mode::Off => false,
+        Mode::Raise => lot::pull_if(sleeper.key, node, || give(DOOMED)),
+        Mode::Report => lot::pinned(sleeper.key, node, || give(TOLD)).unwrap_or(false),
+    };
     if told {
         sys::wake(&node.token);
     }
@@ -168,6 +197,7 @@ pub struct Ticket {
     node: &'static Node,
     me: &'static Record,
     over: bool,
+    mark: u64,
 }
 
 impl std::fmt::Debug for Node {
@@ -201,7 +231,7 @@ pub fn enqueue(
     node.timed.store(!how.deadline.is_never(), Ordering::Relaxed);
     node.unwatched.store(false, Ordering::Relaxed);
     node.outer.store(me.waiting.load(Ordering::Relaxed), Ordering::Relaxed);
-    let ticket = Ticket { key, node, me, over: false };
+    let ticket = Ticket { key, node, me, over: false, mark: 0 };
     me.seq.fetch_add(1, Ordering::AcqRel);
     // SYNC(waiting): pairs with the Acquire load in `Node::of`; the description is seen with the pointer.
     me.waiting.store(ptr::from_ref(node).cast_mut(), Ordering::Release);
@@ -232,7 +262,8 @@ impl Ticket {
         if let Some(message) = self.spin() {
             return self.end(Wakeup::Unparked(message));
         }
-        let mut watch = Watch::new(how, self.me);
+        let mut watch = Watch::new(how, self.me, self.node);
+        let mut look = false;
         loop {
             // SYNC(token): pairs with the swap in `notify`.
             let token = self.node.token.load(Ordering::Acquire);
@@ -244,13 +275,12 @@ impl Ticket {
                     {
                         how.interrupt.report(&report);
                     }
-                    if token == POKED {
-                        watch.look(self.node);
-                    }
                     let exchange = self.node.token.compare_exchange(token, SLEEPING, Ordering::AcqRel, Ordering::Relaxed);
                     if exchange.is_err() {
                         continue;
                     }
+                    // A poke finds only who is SLEEPING: whoever was not may have been passed over.
+                    look |= watch.unwatched();
                 }
                 DOOMED => {
                     let report = self.node.verdict.with(Option::take);
@@ -262,21 +292,31 @@ impl Ticket {
                 }
                 message => return self.end(Wakeup::Unparked(message & !NOTIFIED)),
             }
+            if look {
+                look = false;
+                watch.look();
+                continue;
+            }
             match sys::sleep_on(&self.node.token, SLEEPING, watch.until(how)) {
                 Slept::Woken => {}
                 Slept::Signal => {
-                    if how.interrupt.check() {
+                    // A handler may run for long, and somebody has to look.
+                    watch.resign();
+                    if self.check(how) {
                         return self.interrupted();
                     }
+                    // Not the same sleep any more: the handler may have changed anything.
+                    self.me.seq.fetch_add(2, Ordering::AcqRel);
+                    look = true;
                 }
                 Slept::TimedOut => {
                     if how.deadline.has_passed() || cfg!(loom) {
                         return self.leave(Wakeup::TimedOut);
                     }
-                    if how.interrupt.ticks() && how.interrupt.check() {
+                    if how.interrupt.ticks() && self.check(how) {
                         return self.interrupted();
                     }
-                    watch.look(self.node);
+                    look = true;
                 }
             }
         }
@@ -285,7 +325,43 @@ impl Ticket {
     /// Leaves the queue without sleeping. `false`: a wake-up came first, and the caller has to pass it on.
     pub fn cancel(mut self) -> bool {
         self.over = true;
-        lot::pull(self.key, self.node)
+        self.pull().is_none()
+    }
+
+    /// With a number for its holder.
+    pub fn marked(mut self, mark: u64) -> Self {
+        self.mark = mark;
+        self
+    }
+
+    /// The number given by [`Ticket::marked`], 0 otherwise.
+    pub fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    /// Asks the caller whether to end the wait. This thread is awake meanwhile: it may run signal handlers.
+    fn check(&self, how: &How<'_>) -> bool {
+        // Where a waker or the detector was faster, the loop sees it.
+        let _ = self.node.token.compare_exchange(SLEEPING, WAITING, Ordering::AcqRel, Ordering::Relaxed);
+        how.interrupt.check()
+    }
+
+    /// Leaves the queue. `Some`: somebody has taken the node out before and left this token.
+    fn pull(&self) -> Option<u32> {
+        if lot::pull(self.key, self.node) {
+            return None;
+        }
+        // The token may still be on its way, and the node must not be used again before it has come.
+        let mut token = self.node.token.load(Ordering::Acquire);
+        while token & NOTIFIED == 0 && token != DOOMED {
+            #[cfg(loom)]
+            loom::thread::yield_now();
+            #[cfg(not(loom))]
+            std::thread::yield_now();
+            // SYNC(token): pairs with the swap in `notify`.
+            token = self.node.token.load(Ordering::Acquire);
+        }
+        Some(token)
     }
 
     /// Waits awake for a while, because a sleeping processor takes long to wake.
@@ -322,17 +398,7 @@ impl Ticket {
 
     /// Leaves the queue with `ending`, or with the wake-up that came first.
     fn leave(mut self, ending: Wakeup) -> Wakeup {
-        if lot::pull(self.key, self.node) {
-            return self.end(ending);
-        }
-        // Somebody has taken the node out and is about to write the token.
-        let mut token = self.node.token.load(Ordering::Acquire);
-        while token & NOTIFIED == 0 && token != DOOMED {
-            #[cfg(loom)]
-            loom::thread::yield_now();
-            spin_loop();
-            token = self.node.token.load(Ordering::Acquire);
-        }
+        let Some(token) = self.pull() else { return self.end(ending) };
         let stop = matches!(ending, Wakeup::Stopped(_));
         match self.node.verdict.with(Option::take) {
             Some(report) if token == DOOMED => self.end(Wakeup::Stopped(Stopped::Deadlock(report))),
@@ -350,7 +416,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.over {
-            lot::pull(self.key, self.node);
+            self.pull();
         }
         self.me.seq.fetch_add(1, Ordering::AcqRel);
         self.me.waiting.store(self.node.outer.load(Ordering::Relaxed), Ordering::Release);
@@ -376,6 +442,7 @@ fn processors() -> usize {
 /// their first tick; when the sentinel's own wait ends it pokes one of them to take over.
 struct Watch {
     me: u32,
+    node: &'static Node,
     watched: bool,
     sentinel: bool,
     /// The next look; `None` while another thread looks.
@@ -384,11 +451,11 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(how: &How<'_>, me: &Record) -> Self {
+    fn new(how: &How<'_>, me: &Record, node: &'static Node) -> Self {
         let watched = !cfg!(loom) && how.deadline.is_never() && hook::mode() != Mode::Off;
         let ticks = !cfg!(loom) && how.interrupt.ticks();
         let next = (watched || ticks).then(|| sys::now() + TICK);
-        Self { me: me.id.load(Ordering::Relaxed), watched, sentinel: false, next, ticks }
+        Self { me: me.id.load(Ordering::Relaxed), node, watched, sentinel: false, next, ticks }
     }
 
     fn until(&self, how: &How<'_>) -> Option<u64> {
@@ -398,7 +465,12 @@ impl Watch {
         }
     }
 
-    fn look(&mut self, node: &Node) {
+    /// Will this thread sleep on without a look of its own?
+    fn unwatched(&self) -> bool {
+        self.watched && self.next.is_none()
+    }
+
+    fn look(&mut self) {
         let now = if cfg!(loom) { 0 } else { sys::now() };
         self.next = self.ticks.then_some(now + TICK);
         if !self.watched {
@@ -406,7 +478,7 @@ impl Watch {
         }
         // SYNC(sentinel): `unwatched` is stored before `sentinel` is read here; the leaving sentinel stores 0 before it
         // reads `unwatched`. One of the two sees the other, so somebody always looks.
-        node.unwatched.store(true, Ordering::SeqCst);
+        self.node.unwatched.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let sentinel = &door().sentinel;
         match sentinel.compare_exchange(0, self.me, Ordering::SeqCst, Ordering::SeqCst) {
@@ -415,19 +487,34 @@ impl Watch {
             Err(other) if other == self.me => {}
             Err(_) => return,
         }
-        node.unwatched.store(false, Ordering::SeqCst);
+        self.node.unwatched.store(false, Ordering::SeqCst);
         self.next = Some(now + if self.ticks { TICK } else { 2 * TICK });
         hook::look();
     }
 }
 
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if self.sentinel {
+impl Watch {
+    /// Gives the post of the sentinel to another sleeper.
+    fn resign(&mut self) {
+        if std::mem::take(&mut self.sentinel) {
             // SYNC(sentinel): see `look`.
             door().sentinel.store(0, Ordering::SeqCst);
             fence(Ordering::SeqCst);
             roster::poke_one();
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.resign();
+        if self.unwatched() {
+            // SYNC(sentinel): as in `look`. A poke may have come too late for this sleep: then it goes on to the next.
+            self.node.unwatched.store(false, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            if door().sentinel.load(Ordering::SeqCst) == 0 {
+                roster::poke_one();
+            }
         }
     }
 }

@@ -18,6 +18,9 @@ pub fn start(excuse: fn() -> bool) {
 
 fn look() {
     let mode = hook::mode();
+    if mode == Mode::Off {
+        return;
+    }
     let before = wait::live_threads();
     let Some(finding) = graph::find(&before) else { return };
     let victim = &before[finding.victim];
@@ -43,8 +46,11 @@ fn still_so(before: &[Facts], finding: &Finding) -> bool {
     let same = |facts: &Facts| after.iter().any(|other| other.thread == facts.thread && other.asleep == facts.asleep);
     let involved = finding.threads.iter().all(|&at| same(&before[at]));
     let nobody_new = finding.cause != Cause::Asleep || after.len() == before.len();
-    // The owner may have registered between: gone means gone in both.
-    let still = finding.cause != Cause::Orphan || graph::find(&after).is_some_and(|again| again.cause == Cause::Orphan);
+    // The owner may have registered between: gone means gone in both, and for the same sleeper.
+    let still = finding.cause != Cause::Orphan
+        || graph::find(&after).is_some_and(|again| {
+            again.cause == Cause::Orphan && after[again.victim].thread == before[finding.victim].thread
+        });
     involved && nobody_new && still
 }
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor as ProcessPoolExecutor
     from concurrent.futures import TimeoutError as TimeoutError
 
-__all__ = [name for name in _std.__all__ if hasattr(_std, name)] if TYPE_CHECKING else list(_std.__all__)
+__all__ = list(_std.__all__)
 
 
 def __getattr__(name: str) -> object:

@@ -41,7 +41,7 @@ class _SharedName:
 _SHARED: dict[str, Any] = {"_condition": Condition, "_waiters": list, "_done_callbacks": list}
 
 
-class Future(_core.FutureBase, _StdFuture):
+class Future(_core.FutureBase, _StdFuture):  # type: ignore[misc]
     """The result of a call that may not have been made yet. Made by executors; see `concurrent.futures.Future`.
 
     - `result(timeout=None)` waits for the call and returns what it returned or raises what it raised;
@@ -56,7 +56,7 @@ class Future(_core.FutureBase, _StdFuture):
     _waiters: Any = _SharedName(list)
     _done_callbacks: Any = _SharedName(list)
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(GenericAlias)
 
 
 _core._set_future_parts(
@@ -92,7 +92,7 @@ def wait(fs: Iterable[Any], timeout: float | None = None, return_when: str = _st
     first that raised, or all) or `ALL_COMPLETED`; anything else raises ValueError. O(n) in the number of futures.
     """
     futures = set(fs)
-    with _std._AcquireFutures(futures):  # type: ignore[attr-defined]
+    with _std._AcquireFutures(futures):
         done = {future for future in futures if future._state in _DONE}
         left = futures - done
         enough = not left
@@ -119,7 +119,7 @@ def as_completed(fs: Iterable[Any], timeout: float | None = None) -> Iterator[An
     end = None if timeout is None else monotonic() + timeout
     left = set(fs)
     total = len(left)
-    with _std._AcquireFutures(left):  # type: ignore[attr-defined]
+    with _std._AcquireFutures(left):
         ended = [future for future in left if future._state in _DONE]
         left.difference_update(ended)
         waiter = _watch(left, _std._AS_COMPLETED)  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ import concurrent.futures.thread as _std
 import threading
 import weakref
 from collections import deque
+from functools import partial
 from itertools import count, islice
 from os import cpu_count
 from time import monotonic
@@ -44,7 +45,7 @@ def _worker(reference: Any, queue: Any, initializer: Any, initargs: tuple[Any, .
         executor._shutdown = True
 
 
-class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):
+class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc]
     """Makes calls in a pool of at most `max_workers` threads, started when there is work for them.
 
     `max_workers`: default `min(32, processors + 4)`; below 1 raises ValueError. `thread_name_prefix` names the threads.
@@ -99,7 +100,7 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):
                 return
             queue = self._work_queue
             # The end of the executor ends its workers.
-            reference = weakref.ref(self, lambda _, queue=queue: queue.put(None))
+            reference = weakref.ref(self, partial(_let_go, queue))
             thread = threading.Thread(
                 name=f"{self._thread_name_prefix}_{number}",
                 target=_worker,
@@ -159,6 +160,10 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):
         if wait:
             for thread in self._threads:
                 thread.join()
+
+
+def _let_go(queue: Any, _reference: Any) -> None:
+    queue.put(None)
 
 
 def _processors() -> int | None:

@@ -1,0 +1,149 @@
+"""The runner notices what it is there for: each class below has one thing wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from . import known, runner
+
+TESTS = """\
+import os, threading, time, unittest
+
+class Good(unittest.TestCase):
+    def test_one(self):
+        pass
+
+class Fails(unittest.TestCase):
+    def test_one(self):
+        self.assertEqual(1, 2)
+
+    def test_sub(self):
+        for number in range(2):
+            with self.subTest(number=number):
+                self.assertEqual(number, 0)
+
+class Hangs(unittest.TestCase):
+    def test_a(self):
+        pass
+
+    def test_b(self):
+        time.sleep(100)
+
+    def test_c(self):
+        pass
+
+class Dies(unittest.TestCase):
+    def test_one(self):
+        os._exit(0)
+
+class LeavesThread(unittest.TestCase):
+    def test_one(self):
+        threading.Thread(target=time.sleep, args=(100,)).start()
+
+class NoSetUp(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        raise OSError("no set-up")
+
+    def test_one(self):
+        pass
+
+class Skips(unittest.TestCase):
+    @unittest.skipIf("phalanx" in __import__("sys").modules, "not with phalanx")
+    def test_one(self):
+        pass
+
+class Plain(unittest.TestCase):
+    locktype = staticmethod(__import__("sys").modules["_frozen_importlib"]._thread.allocate_lock)
+
+    def test_one(self):
+        pass
+"""
+
+
+@pytest.fixture(scope="module")
+def overlay(tmp_path_factory: pytest.TempPathFactory) -> runner.Overlay:
+    made = runner.Overlay(tmp_path_factory.mktemp("runner") / "overlay")
+    (made.packages / "fake_tests.py").write_text(TESTS)
+    return made
+
+
+def complaints(overlay: runner.Overlay, name: str, *tests: str, lines: tuple[known.Known, ...] = ()) -> list[str]:
+    """What the runner has to say about a class of the module above."""
+    cls = runner.TestClass("fake_tests", name, [f"fake_tests.{name}.{test}" for test in tests or ("test_one",)])
+    return runner.Runner(overlay, lines, deadline=3).run(cls).complaints(lines)
+
+
+def line(test: str) -> known.Known:
+    return known.Known("*", test, "because")
+
+
+def test_nothing_wrong(overlay: runner.Overlay) -> None:
+    assert complaints(overlay, "Good") == []
+
+
+def test_failures(overlay: runner.Overlay) -> None:
+    one, sub = complaints(overlay, "Fails", "test_one", "test_sub")
+    assert one.startswith("fake_tests.Fails.test_one fails\n") and "1 != 2" in one
+    assert sub.startswith("fake_tests.Fails.test_sub fails\n") and "(number=1)" in sub
+
+
+def test_known_failure(overlay: runner.Overlay) -> None:
+    assert complaints(overlay, "Fails", lines=(line("fake_tests.Fails.test_one"),)) == []
+
+
+def test_known_failure_that_passes(overlay: runner.Overlay) -> None:
+    (text,) = complaints(overlay, "Good", lines=(line("fake_tests.Good.test_one"),))
+    assert text == "fake_tests.Good.test_one passes now: take it out of known.tsv"
+
+
+def test_hang(overlay: runner.Overlay) -> None:
+    whole, *tests = complaints(overlay, "Hangs", "test_a", "test_b", "test_c")
+    assert whole.startswith("the process ended too early (1), in fake_tests.Hangs.test_b\n")
+    assert 'fake_tests.py", line' in whole  # where it hangs
+    assert [text.splitlines()[0] for text in tests] == [f"fake_tests.Hangs.test_{x} fails" for x in "bc"]
+
+
+def test_death(overlay: runner.Overlay) -> None:
+    whole, _ = complaints(overlay, "Dies")
+    assert whole.startswith("the process ended too early (0), in fake_tests.Dies.test_one")
+
+
+def test_end_that_does_not_come(overlay: runner.Overlay) -> None:
+    (whole,) = complaints(overlay, "LeavesThread")
+    assert whole.startswith("the process did not end well after the last test (1)")
+
+
+def test_set_up_that_fails(overlay: runner.Overlay) -> None:
+    whole, *_ = complaints(overlay, "NoSetUp")
+    assert whole.startswith("setUpClass (fake_tests.NoSetUp) fails\n") and "OSError: no set-up" in whole
+
+
+def test_class_without_a_test(overlay: runner.Overlay) -> None:
+    (whole, test) = complaints(overlay, "Good", "test_other")
+    assert "did not run" in test, whole
+
+
+def test_objects_that_are_not_ours(overlay: runner.Overlay) -> None:
+    whole, _ = complaints(overlay, "Plain")
+    assert whole.startswith("AssertionError: Plain.locktype makes a <class '_thread.lock'>\n")
+
+
+def test_python_without_phalanx(tmp_path: Path) -> None:
+    overlay = runner.Overlay(tmp_path / "overlay")
+    (overlay.packages / "fake_tests.py").write_text(TESTS)
+    (overlay.packages / "phalanx_at_start.pth").write_text("")
+    whole, _ = complaints(overlay, "Good")
+    assert whole.startswith("ModuleNotFoundError: No module named 'phalanx'")
+
+
+def test_versions() -> None:
+    for version, applies in (("*", True), ("3.12", True), ("3.11", False), ("3.11+", True), ("3.13+", False)):
+        assert known.applies(version, (3, 12)) == applies
+
+
+def test_stale_lines() -> None:
+    lines = [line("pack.one.Class.*"), line("pack.one.Gone.*"), line("pack.one.Class.test_gone"), line("pack.two.*")]
+    assert known.stale(lines, ["pack.one.Class.test_a"]) == ["pack.one.Gone.*", "pack.one.Class.test_gone"]
