@@ -110,6 +110,11 @@ def test_locks_cannot_be_pickled():
         pickle.dumps(threading.RLock())
 
 
+def test_the_lock_factory_says_where_it_lives():
+    assert threading.Lock.__module__ == std.Lock.__module__ == "_thread"
+    assert threading.RLock.__module__ == std.RLock.__module__ == "threading"
+
+
 def test_lock_is_final_and_rlock_is_not():
     with pytest.raises(TypeError):
         type("Child", (threading.Lock,), {})

@@ -56,7 +56,11 @@ if TYPE_CHECKING:
 _threads.adopt()
 
 # A class that can be called from 3.13 on, before that a function.
-Lock = _core.Lock if _sys.version_info >= (3, 13) else _core.allocate_lock
+if _sys.version_info >= (3, 13):
+    Lock = _core.Lock
+else:
+    Lock = _core.allocate_lock
+    Lock.__module__ = "_thread"  # where it is pickled by name, as the standard one
 
 
 def RLock(*args: "_Any", **kwargs: "_Any") -> "_core.RLock":

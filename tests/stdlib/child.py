@@ -99,8 +99,9 @@ def _prove_futures() -> None:
     import concurrent.futures
     import concurrent.futures.thread
 
-    import phalanx.concurrent.futures as face
+    import phalanx.concurrent.futures
 
+    face: Any = phalanx.concurrent.futures
     for name in ("Future", "ThreadPoolExecutor", "wait", "as_completed"):
         _same(concurrent.futures, name, getattr(face, name))
     _same(concurrent.futures.thread, "ThreadPoolExecutor", face.ThreadPoolExecutor)
@@ -195,7 +196,8 @@ def run(record_path: str, seconds: float, module_name: str, class_name: str, ids
     try:
         if prove:
             prove_replaced()
-        importlib.import_module("test.support").use_resources = ["cpu", "walltime"]  # no network, no audio
+        support: Any = importlib.import_module("test.support")
+        support.use_resources = ["cpu", "walltime"]  # no network, no audio
         tests = {name: test for name, test in tests_of(module_name)[class_name].items() if name in ids}
         record.names = {id(test): name for name, test in tests.items()}
         if prove:
@@ -206,7 +208,7 @@ def run(record_path: str, seconds: float, module_name: str, class_name: str, ids
         raise
     unittest.TestSuite(tests.values()).run(record)
     record.note("done")
-    faulthandler.dump_traceback_later(10, exit=True)  # for whatever is left to end at exit
+    faulthandler.dump_traceback_later(min(seconds, 10), exit=True)  # for whatever is left to end at exit
 
 
 def main(arguments: list[str]) -> None:

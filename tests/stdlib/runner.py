@@ -1,6 +1,6 @@
 """CPython's own tests, as the running interpreter ships them, against phalanx: one process for each test class.
 
-    python tests/stdlib/runner.py [--match PATTERN] [--json FILE] [--jobs N]
+    python -m tests.stdlib.runner [--match PATTERN] [--json FILE] [--jobs N]
 
 The processes run in a throw-away virtual environment whose one `.pth` file installs phalanx at start-up. So do the
 children that the tests start, even with `python -I`. A class that takes too long is ended, and what it had not finished
@@ -27,10 +27,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-if __package__:
-    from . import known
-else:  # run as a program
-    import known
+from . import known
 
 MODULES = (
     "test.test_threading",
@@ -89,7 +86,7 @@ class ClassResult:
         wrong = [f"{self.broken}\n{self.output}"] if self.broken else []
         if not any(outcome.result in ("passed", "failed") for outcome in self.outcomes.values()):
             skipped = {outcome.text for outcome in self.outcomes.values()}
-            wrong.append(f"no test of this class ran {sorted(skipped)}")
+            wrong.append(f"no test of this class ran: {'; '.join(sorted(skipped))}")
         for test, outcome in self.outcomes.items():
             reason = known.reason_for(test, lines, pattern=False)
             if outcome.result == "failed" and reason is None:
@@ -168,6 +165,7 @@ class Runner:
         self._overlay = overlay
         self._lines = lines
         self._deadline = deadline
+        self.plain = sys.executable
         self._running: set[subprocess.Popen[str]] = set()
         self._stopped = False
 
@@ -186,7 +184,7 @@ class Runner:
     def _look_again(self, cls: TestClass, result: ClassResult) -> None:
         failed = [test for test, outcome in result.outcomes.items() if outcome.result == "failed"]
         unknown = [test for test in failed if known.reason_for(test, self._lines, pattern=False) is None]
-        # A test may have trusted its timing on a busy machine. A hang or a crash is no such thing, nor are many failures.
+        # A test may have trusted its timing on a busy machine. A hang, a crash or many failures are no such thing.
         for test in unknown if not result.broken and len(unknown) <= 3 else ():
             again = self._run(cls, [test], "run")
             if not again.broken and again.outcomes[test].result != "failed":
@@ -199,7 +197,7 @@ class Runner:
                 result.outcomes[test] = Outcome("failed", text)
 
     def _run(self, cls: TestClass, tests: Sequence[str], what: str) -> ClassResult:
-        python = self._overlay.python if what == "run" else sys.executable
+        python = self._overlay.python if what == "run" else self.plain
         with tempfile.TemporaryDirectory(dir=self._overlay.scratch, ignore_cleanup_errors=True) as folder:
             record, log = Path(folder, "record"), Path(folder, "log")
             arguments = [what, str(record), str(self._deadline), cls.module, cls.name, *tests]
@@ -277,9 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="CPython's own tests against phalanx")
     parser.add_argument("--match", default="*", help="only classes whose id matches, such as `*.test_queue.*`")
     parser.add_argument("--json", type=Path, help="write all results to this file")
-    parser.add_argument(
-        "--jobs", type=int, default=JOBS, help="classes that run at the same time (default %(default)s)"
-    )
+    parser.add_argument("--jobs", type=int, default=JOBS, help="how many classes run at the same time")
     options = parser.parse_args(arguments)
     if not has_tests():
         print("this interpreter comes without the `test` package")

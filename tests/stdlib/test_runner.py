@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from . import known, runner
@@ -70,6 +68,15 @@ def overlay(tmp_path_factory: pytest.TempPathFactory) -> runner.Overlay:
     return made
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> runner.Overlay:
+    """Without phalanx."""
+    made = runner.Overlay(tmp_path_factory.mktemp("runner") / "plain")
+    (made.packages / "fake_tests.py").write_text(TESTS)
+    (made.packages / "phalanx_at_start.pth").unlink()
+    return made
+
+
 def complaints(overlay: runner.Overlay, name: str, *tests: str, lines: tuple[known.Known, ...] = ()) -> list[str]:
     """What the runner has to say about a class of the module above."""
     cls = runner.TestClass("fake_tests", name, [f"fake_tests.{name}.{test}" for test in tests or ("test_one",)])
@@ -121,9 +128,21 @@ def test_set_up_that_fails(overlay: runner.Overlay) -> None:
     assert whole.startswith("setUpClass (fake_tests.NoSetUp) fails\n") and "OSError: no set-up" in whole
 
 
-def test_class_without_a_test(overlay: runner.Overlay) -> None:
-    (whole, test) = complaints(overlay, "Good", "test_other")
-    assert "did not run" in test, whole
+def test_test_that_is_not_there(overlay: runner.Overlay) -> None:
+    assert complaints(overlay, "Good", "test_other") == ["fake_tests.Good.test_other fails\ndid not run"]
+
+
+def test_class_of_which_nothing_ran() -> None:
+    result = runner.ClassResult({"a": runner.Outcome("skipped", "no sound")})
+    assert result.complaints([]) == ["no test of this class ran: no sound"]
+
+
+def test_skip_on_phalanx_only(overlay: runner.Overlay, plain: runner.Overlay) -> None:
+    running = runner.Runner(overlay, [], deadline=3)
+    running.plain = plain.python
+    result = running.run(runner.TestClass("fake_tests", "Skips", ["fake_tests.Skips.test_one"]))
+    text = "skips itself on phalanx only: not with phalanx"
+    assert result.complaints([]) == [f"fake_tests.Skips.test_one fails\n{text}"]
 
 
 def test_objects_that_are_not_ours(overlay: runner.Overlay) -> None:
@@ -131,11 +150,8 @@ def test_objects_that_are_not_ours(overlay: runner.Overlay) -> None:
     assert whole.startswith("AssertionError: Plain.locktype makes a <class '_thread.lock'>\n")
 
 
-def test_python_without_phalanx(tmp_path: Path) -> None:
-    overlay = runner.Overlay(tmp_path / "overlay")
-    (overlay.packages / "fake_tests.py").write_text(TESTS)
-    (overlay.packages / "phalanx_at_start.pth").write_text("")
-    whole, _ = complaints(overlay, "Good")
+def test_python_without_phalanx(plain: runner.Overlay) -> None:
+    whole, _ = complaints(plain, "Good")
     assert whole.startswith("ModuleNotFoundError: No module named 'phalanx'")
 
 

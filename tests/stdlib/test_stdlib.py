@@ -46,7 +46,7 @@ def results(
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("class_id", items())
+@pytest.mark.parametrize("class_id", list(items()))
 def test_class(class_id: str, results: Mapping[str, Future[runner.ClassResult]], record_property: Any) -> None:
     result = results[class_id].result()
     counts = {"passing": result.count("passed"), "failing": result.count("failed"), "skipped": result.count("skipped")}

@@ -10,9 +10,9 @@ pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Atomic
 pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 #[cfg(loom)]
-pub use loom::hint::spin_loop;
+pub use loom::{hint::spin_loop, thread::yield_now};
 #[cfg(not(loom))]
-pub use std::hint::spin_loop;
+pub use std::{hint::spin_loop, thread::yield_now};
 
 /// Data behind a short lock that spins, then yields.
 ///

@@ -6,11 +6,13 @@
 //! | Acting | parties | the last one runs the action; whoever comes now waits for the next round |
 //! | Broken | 0 | every wait fails until `reset` |
 //!
+//! `passes` and `breaks` count how the rounds so far have ended; the two together name a round.
+//!
 //! A thread enters the queue while the state is locked, so a round that ends finds everybody who came. The outcome
 //! travels with the wake-up, so a thread that wakes late is not confused by later rounds.
 
 use crate::prim::{AtomicUsize, Guarded, Ordering};
-use crate::wait::{self, How, Stopped, Ticket, Wakeup};
+use crate::wait::{self, Batch, Deadline, How, Stopped, Ticket, Wakeup};
 
 const PASSED: u32 = 1;
 const BROKEN: u32 = 2;
@@ -27,7 +29,23 @@ enum Phase {
 struct State {
     phase: Phase,
     arrived: usize,
+    passes: u32,
+    breaks: u32,
 }
+
+impl State {
+    fn round(&self) -> u64 {
+        u64::from(self.passes) << 32 | u64::from(self.breaks)
+    }
+
+    fn start_over(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.arrived = 0;
+    }
+}
+
+/// The mark of a ticket that belongs to no round yet.
+const EARLY: u64 = u64::MAX;
 
 /// The barrier.
 #[derive(Debug)]
@@ -63,18 +81,18 @@ pub enum Passage {
     Passed,
     /// The barrier was broken, or reset.
     Broken,
-    /// The deadline passed; the caller aborts the barrier.
+    /// The deadline passed before everybody came; the barrier is broken now.
     TimedOut,
     /// Came early: arrive again.
     Retry,
-    /// The wait was stopped; the caller aborts the barrier.
+    /// The wait was stopped; if its round was not over, the barrier is broken now.
     Stopped(Stopped),
 }
 
 impl Barrier {
     /// For `parties` threads, at least 1.
     pub fn new(parties: usize) -> Self {
-        let state = Guarded::new(State { phase: Phase::Filling, arrived: 0 });
+        let state = Guarded::new(State { phase: Phase::Filling, arrived: 0, passes: 0, breaks: 0 });
         Self { parties: AtomicUsize::new(parties), state, early: 0 }
     }
 
@@ -105,7 +123,7 @@ impl Barrier {
         self.state.with(|state| match state.phase {
             Phase::Broken => Arrival::Broken,
             Phase::Acting => match wait::enqueue(wait::key_of(&self.early), how, None, || true) {
-                Some(ticket) => Arrival::Early(ticket),
+                Some(ticket) => Arrival::Early(ticket.marked(EARLY)),
                 None => Arrival::Broken,
             },
             Phase::Filling if state.arrived + 1 == self.parties() => {
@@ -116,7 +134,7 @@ impl Barrier {
             Phase::Filling => match wait::enqueue(key, how, None, || true) {
                 Some(ticket) => {
                     state.arrived += 1;
-                    Arrival::Waits { index: state.arrived - 1, ticket }
+                    Arrival::Waits { index: state.arrived - 1, ticket: ticket.marked(state.round()) }
                 }
                 None => Arrival::Broken,
             },
@@ -136,15 +154,49 @@ impl Barrier {
         })
     }
 
-    /// Sleeps until the round is over.
+    /// Sleeps until the round is over. The time limit counts until everybody has come, not until the action is done.
     pub fn sleep(&self, ticket: Ticket, how: &How<'_>) -> Passage {
-        match ticket.sleep(how) {
-            Wakeup::Unparked(PASSED) => Passage::Passed,
-            Wakeup::Unparked(RETRY) => Passage::Retry,
-            Wakeup::Unparked(_) | Wakeup::Invalid => Passage::Broken,
-            Wakeup::TimedOut => Passage::TimedOut,
-            Wakeup::Stopped(stopped) => Passage::Stopped(stopped),
+        let round = ticket.mark();
+        let patient = How { deadline: Deadline::NEVER, ..*how };
+        let mut wakeup = ticket.sleep(if round == EARLY { &patient } else { how });
+        loop {
+            let given_up = match wakeup {
+                Wakeup::Unparked(PASSED) => return Passage::Passed,
+                Wakeup::Unparked(RETRY) => return Passage::Retry,
+                Wakeup::Unparked(_) | Wakeup::Invalid => return Passage::Broken,
+                Wakeup::TimedOut => self.give_up(round, Some(&patient)),
+                Wakeup::Stopped(stopped) => {
+                    // Whatever became of the round, this thread says why it left.
+                    let _ = self.give_up(round, None);
+                    return Passage::Stopped(stopped);
+                }
+            };
+            match given_up {
+                Ok(passage) => return passage,
+                Err(ticket) => wakeup = ticket.sleep(&patient),
+            }
         }
+    }
+
+    /// Breaks `round` for all, unless it is over already: a thread that gives up late must not break the next one.
+    /// While the action runs there is nothing to give up; the ticket to wait for its end with comes back if `patient`.
+    fn give_up(&self, round: u64, patient: Option<&How<'_>>) -> Result<Passage, Ticket> {
+        let (result, batches) = self.state.with(|state| {
+            let broken_before = state.breaks != round as u32;
+            if state.round() != round {
+                // Passed, as far as can be told: it is over and no round has broken since.
+                return (Ok(if broken_before { Passage::Broken } else { Passage::Passed }), None);
+            }
+            if let Some(patient) = patient.filter(|_| state.phase == Phase::Acting) {
+                let ticket = wait::enqueue(wait::key_of(&self.state), patient, None, || true);
+                return (ticket.map_or(Ok(Passage::Broken), |ticket| Err(ticket.marked(round))), None);
+            }
+            state.start_over(Phase::Broken);
+            state.breaks = state.breaks.wrapping_add(1);
+            (Ok(Passage::TimedOut), Some(self.take()))
+        });
+        wake(batches, BROKEN);
+        result
     }
 
     /// Ends the round of [`Arrival::Last`]: everybody goes on. `false`: it was broken or reset meanwhile.
@@ -153,8 +205,8 @@ impl Barrier {
         self.finish(PASSED, |state| {
             passed = state.phase == Phase::Acting;
             if passed {
-                state.phase = Phase::Filling;
-                state.arrived = 0;
+                state.start_over(Phase::Filling);
+                state.passes = state.passes.wrapping_add(1);
             }
             passed
         });
@@ -164,8 +216,8 @@ impl Barrier {
     /// Breaks the barrier: everybody who waits, now or later, fails.
     pub fn abort(&self) {
         self.finish(BROKEN, |state| {
-            state.phase = Phase::Broken;
-            state.arrived = 0;
+            state.start_over(Phase::Broken);
+            state.breaks = state.breaks.wrapping_add(1);
             true
         });
     }
@@ -173,25 +225,29 @@ impl Barrier {
     /// Starts over; everybody who waits fails.
     pub fn reset(&self) {
         self.finish(BROKEN, |state| {
-            state.phase = Phase::Filling;
-            state.arrived = 0;
+            state.start_over(Phase::Filling);
+            state.breaks = state.breaks.wrapping_add(1);
             true
         });
     }
 
     fn finish(&self, message: u32, change: impl FnOnce(&mut State) -> bool) {
         wait::step(wait::key_of(&self.state));
-        // Both queues are emptied with the state locked, so nobody of the next round is woken for this one.
-        let batches = self.state.with(|state| {
-            change(state).then(|| {
-                let round = wait::take(wait::key_of(&self.state), usize::MAX, |_, _| {});
-                (round, wait::take(wait::key_of(&self.early), usize::MAX, |_, _| {}))
-            })
-        });
-        if let Some((round, early)) = batches {
-            round.wake(message);
-            early.wake(if message == PASSED { RETRY } else { message });
-        }
+        let batches = self.state.with(|state| change(state).then(|| self.take()));
+        wake(batches, message);
+    }
+
+    /// Empties both queues, with the state locked, so that nobody of the next round is woken for this one.
+    fn take(&self) -> (Batch, Batch) {
+        let round = wait::take(wait::key_of(&self.state), usize::MAX, |_, _| {});
+        (round, wait::take(wait::key_of(&self.early), usize::MAX, |_, _| {}))
+    }
+}
+
+fn wake(batches: Option<(Batch, Batch)>, message: u32) {
+    if let Some((round, early)) = batches {
+        round.wake(message);
+        early.wake(if message == PASSED { RETRY } else { message });
     }
 }
 

@@ -55,9 +55,11 @@ pub(super) fn strangers(known: &[u32]) -> Strangers {
             let id = task.ok().and_then(|task| task.file_name().to_str()?.parse::<u32>().ok());
             let Some(id) = id else { return Strangers::Unknown };
             if !known.contains(&id) {
-                let Some(sleeps) = how_often_asleep(id).filter(|_| sleeps_for_good(id)) else {
+                // In this order: with the count read first, it could wake after that and sleep again before the other.
+                if !sleeps_for_good(id) {
                     return Strangers::Awake;
-                };
+                }
+                let Some(sleeps) = how_often_asleep(id) else { return Strangers::Awake };
                 round.push((id, sleeps));
             }
         }

@@ -4,7 +4,7 @@ use super::hook::{self, Mode, Report};
 use super::lot::{self, door};
 use super::roster::{self, Owner, Record, Sleeper};
 use super::{How, OWNER, OwnerWord, Reason, SCOPED, Stopped, Wakeup};
-use crate::prim::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Guarded, Ordering, fence, spin_loop};
+use crate::prim::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Guarded, Ordering, fence, spin_loop, yield_now};
 use crate::sys::{self, Slept};
 use std::ptr;
 
@@ -354,10 +354,7 @@ impl Ticket {
         // The token may still be on its way, and the node must not be used again before it has come.
         let mut token = self.node.token.load(Ordering::Acquire);
         while token & NOTIFIED == 0 && token != DOOMED {
-            #[cfg(loom)]
-            loom::thread::yield_now();
-            #[cfg(not(loom))]
-            std::thread::yield_now();
+            yield_now();
             // SYNC(token): pairs with the swap in `notify`.
             token = self.node.token.load(Ordering::Acquire);
         }
