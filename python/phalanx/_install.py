@@ -58,8 +58,7 @@ def install(*, deadlock: str | None = None) -> None:
         return
     face_was_here = "phalanx.threading" in sys.modules
     import phalanx.threading as face
-    from phalanx import _core
-    from phalanx import _settings, _threads
+    from phalanx import _core, _settings, _threads
 
     default = _settings.deadlock_mode()
     with _guard:
@@ -240,7 +239,7 @@ def _in_subinterpreter() -> bool:
     if is_main is not None:
         return not is_main()
     try:
-        import _xxsubinterpreters as interpreters
+        import _xxsubinterpreters as interpreters  # type: ignore[import-not-found]
     except ImportError:
         return False  # a Python built without them has only the main one
     return bool(interpreters.get_current() != interpreters.get_main())

@@ -117,17 +117,16 @@ def join(self: Any, timeout: float | None = None) -> None:
     original = _original["join"]
     latch = self.__dict__.get(_LATCH)
     if latch is None or latch.is_set() or not self._started.is_set() or self is _std.current_thread():
-        return original(self, timeout)  # ended, started before the adoption, or an error: it knows them all
-    if timeout is None:
+        original(self, timeout)  # ended, started before the adoption, or an error: it knows them all
+    elif timeout is None:
         latch.wait(None, self)
-        return original(self)
-    timeout = max(timeout, 0)
-    if type(timeout) not in (int, float) or not 0 < timeout <= _std.TIMEOUT_MAX:
-        return original(self, timeout)  # no wait, a number of its own kind, or an error in this version's words
-    deadline = monotonic() + timeout
-    if latch.wait(float(timeout), self):
-        original(self, max(deadline - monotonic(), 0))
-    return None
+        original(self)
+    elif type(limit := max(timeout, 0)) not in (int, float) or not 0 < limit <= _std.TIMEOUT_MAX:
+        original(self, limit)  # no wait, a number of its own kind, or an error in this version's words
+    else:
+        deadline = monotonic() + limit
+        if latch.wait(float(limit), self):
+            original(self, max(deadline - monotonic(), 0))
 
 
 # ---------------------------------------------------------------- the wait at exit
@@ -189,7 +188,7 @@ def _yes() -> bool:
 
 def _after_fork() -> None:
     """In the child: the threads that did not come along have ended, and the one that forked is the main thread."""
-    _guard._at_fork_reinit()
+    _guard._at_fork_reinit()  # type: ignore[attr-defined]
     _core.set_main_thread(get_ident())
     main = _std._main_thread
     for thread in list(_std._dangling):

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 _threads.adopt()
 
 # A class that can be called from 3.13 on, before that a function.
-if _sys.version_info >= (3, 13):
+if TYPE_CHECKING or _sys.version_info >= (3, 13):
     Lock = _core.Lock
 else:
     Lock = _core.allocate_lock
@@ -104,7 +104,7 @@ class Condition(_core.Condition):
         super().__init_subclass__(**kwargs)
         # In Rust notify_all() does not pass by notify(); a subclass that has its own expects that.
         if "notify" in cls.__dict__ and "notify_all" not in cls.__dict__:
-            cls.notify_all = _notify_all_by_notify  # type: ignore[method-assign]
+            cls.notify_all = _notify_all_by_notify  # type: ignore[method-assign, assignment]
 
     def __repr__(self) -> str:
         return f"<Condition({self._lock}, {self._waiting})>"
@@ -199,7 +199,7 @@ class Semaphore(_core.Semaphore):
         super().__init_subclass__(**kwargs)
         # In Rust the end of `with` does not pass by release(); a subclass that has its own expects that.
         if "release" in cls.__dict__ and "__exit__" not in cls.__dict__:
-            cls.__exit__ = _exit_by_release  # type: ignore[method-assign]
+            cls.__exit__ = _exit_by_release  # type: ignore[method-assign, assignment]
 
     def __repr__(self) -> str:
         cls = type(self)
