@@ -12,7 +12,10 @@ use std::ptr;
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-static CONDITION: Reason = Reason { name: "Condition", role: Role::Wait };
+static CONDITION: Reason = Reason {
+    name: "Condition",
+    role: Role::Wait,
+};
 
 /// A queue of threads that wait to be notified, with the lock that guards what they wait for.
 #[pyclass(frozen, subclass, weakref, module = "phalanx._core", name = "Condition")]
@@ -104,9 +107,18 @@ impl Condition {
 
     /// Enter the queue; the lock is still held.
     fn _enter(slf: &Bound<'_, Self>, timed: bool) -> PyTicket {
-        let deadline = if timed { Deadline::after(std::time::Duration::MAX / 4) } else { Deadline::NEVER };
+        let deadline = if timed {
+            Deadline::after(std::time::Duration::MAX / 4)
+        } else {
+            Deadline::NEVER
+        };
         let subject = slf.as_ptr().addr();
-        let how = How { reason: &CONDITION, subject, deadline, interrupt: &Steady };
+        let how = How {
+            reason: &CONDITION,
+            subject,
+            deadline,
+            interrupt: &Steady,
+        };
         PyTicket(StdMutex::new(slf.get().condvar.enter(&how)))
     }
 
@@ -130,7 +142,10 @@ impl Condition {
 
 impl PyTicket {
     fn take(&self) -> Option<Ticket> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -152,7 +167,12 @@ fn retake(
     let mut waited = waited;
     // Once an exception is set, handlers cannot run any more.
     let interrupt = if waited.is_ok() { how.interrupt } else { &Steady };
-    let mut again = How { reason, subject: subject.addr(), deadline: Deadline::NEVER, interrupt };
+    let mut again = How {
+        reason,
+        subject: subject.addr(),
+        deadline: Deadline::NEVER,
+        interrupt,
+    };
     loop {
         match lock(&again) {
             Ok(_) => return waited,
@@ -175,18 +195,26 @@ struct Wait<'a> {
 
 impl Wait<'_> {
     fn plain(&self, mutex: &Mutex, how: &How<'_>) -> Result<bool, Stopped> {
-        let Some(ticket) = self.condvar.enter(how) else { return Ok(false) };
+        let Some(ticket) = self.condvar.enter(how) else {
+            return Ok(false);
+        };
         // Locked, as the caller has checked; another thread that releases it meanwhile breaks its own program only.
         let _ = mutex.unlock();
         let waited = self.condvar.sleep(ticket, how);
-        retake(waited, how, self.object, Lock::REASON, |again| mutex.lock(Hold::Scoped, again))
+        retake(waited, how, self.object, Lock::REASON, |again| {
+            mutex.lock(Hold::Scoped, again)
+        })
     }
 
     fn recursive(&self, mutex: &RMutex, how: &How<'_>) -> Result<bool, Stopped> {
-        let Some(ticket) = self.condvar.enter(how) else { return Ok(false) };
+        let Some(ticket) = self.condvar.enter(how) else {
+            return Ok(false);
+        };
         let times = mutex.unlock_all().unwrap_or(1);
         let waited = self.condvar.sleep(ticket, how);
-        retake(waited, how, self.object, RLock::REASON, |again| mutex.lock_many(times, again))
+        retake(waited, how, self.object, RLock::REASON, |again| {
+            mutex.lock_many(times, again)
+        })
     }
 }
 
@@ -201,15 +229,24 @@ unsafe extern "C-unwind" fn wait(slf: Obj, args: *const Obj, count: isize, keywo
             Kind::Lock(lock) => lock.mutex.is_locked(),
             Kind::RLock(lock) => lock.mutex.is_mine(),
             Kind::Foreign => {
-                let timeout = if timeout.is_null() { ffi::Py_None() } else { timeout };
+                let timeout = if timeout.is_null() {
+                    ffi::Py_None()
+                } else {
+                    timeout
+                };
                 return raw::call_method(names::wait_foreign(), [slf, timeout]);
             }
         };
         if !owned {
             return raw::raise(raw::runtime_error(), c"cannot wait on un-acquired lock");
         }
-        let Some(patience) = raw::optional_timeout(timeout) else { return ptr::null_mut() };
-        let wait = Wait { condvar: &condition.condvar, object: condition.lock() };
+        let Some(patience) = raw::optional_timeout(timeout) else {
+            return ptr::null_mut();
+        };
+        let wait = Wait {
+            condvar: &condition.condvar,
+            object: condition.lock(),
+        };
         let deadline = patience.deadline();
         match condition.kind() {
             Kind::Lock(lock) => {
@@ -235,7 +272,9 @@ unsafe extern "C-unwind" fn sleep(slf: Obj, args: *const Obj, count: isize, keyw
         let Some([ticket, timeout]) = raw::arguments("_sleep", names, args, count, keywords) else {
             return ptr::null_mut();
         };
-        let Some(patience) = raw::optional_timeout(timeout) else { return ptr::null_mut() };
+        let Some(patience) = raw::optional_timeout(timeout) else {
+            return ptr::null_mut();
+        };
         if ticket.is_null() || ffi::Py_TYPE(ticket) != class::<PyTicket>() {
             return raw::raise(raw::type_error(), c"_sleep() takes a ticket of _enter()");
         }
@@ -289,7 +328,9 @@ unsafe extern "C-unwind" fn notify(slf: Obj, args: *const Obj, count: isize, key
         if count == 0 && keywords.is_null() {
             return notify_up_to(slf, 1);
         }
-        let Some([n]) = raw::arguments("notify", [c"n"], args, count, keywords) else { return ptr::null_mut() };
+        let Some([n]) = raw::arguments("notify", [c"n"], args, count, keywords) else {
+            return ptr::null_mut();
+        };
         let n = raw::PyLong_AsLongLong(n);
         if n == -1 && !ffi::PyErr_Occurred().is_null() {
             return ptr::null_mut();
@@ -323,9 +364,10 @@ unsafe extern "C-unwind" fn exit(slf: Obj, args: *const Obj, count: isize, _: Ob
         match condition.kind() {
             Kind::Lock(_) => lock::give_back(condition.lock()),
             Kind::RLock(_) => lock::give_back_once(condition.lock()),
-            Kind::Foreign if count == 3 => {
-                raw::call_method(names::exit(), [condition.lock(), *args, *args.add(1), *args.add(2)])
-            }
+            Kind::Foreign if count == 3 => raw::call_method(
+                names::exit(),
+                [condition.lock(), *args, *args.add(1), *args.add(2)],
+            ),
             Kind::Foreign => raw::raise(raw::type_error(), c"__exit__() takes exactly 3 arguments"),
         }
     }

@@ -16,7 +16,10 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-static IDLE: Reason = Reason { name: "Executor idle", role: Role::Idle };
+static IDLE: Reason = Reason {
+    name: "Executor idle",
+    role: Role::Idle,
+};
 
 unsafe extern "C-unwind" {
     fn PyObject_Call(callable: Obj, args: Obj, kwargs: Obj) -> Obj;
@@ -61,7 +64,8 @@ pub struct WorkQueue {
 impl WorkQueue {
     #[new]
     fn new(max_workers: usize) -> PyResult<Self> {
-        let idle = Semaphore::new(0).map_err(|_| pyo3::exceptions::PyOverflowError::new_err("no permit does not fit"))?;
+        let idle = Semaphore::new(0)
+            .map_err(|_| pyo3::exceptions::PyOverflowError::new_err("no permit does not fit"))?;
         Ok(Self {
             tasks: Queue::new(Order::Fifo, 0),
             idle,
@@ -72,7 +76,9 @@ impl WorkQueue {
 
     /// One more worker has been started.
     fn _started(&self) {
-        let _ = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1));
+        let _ = self
+            .room
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1));
     }
 
     /// Let the workers go once nothing is left to do. The item is there for the standard library, which puts None.
@@ -105,7 +111,10 @@ impl WorkQueue {
             // SAFETY: attached; the references were the queue's, and that to the future goes to the list.
             unsafe {
                 futures.push(Bound::from_owned_ptr(py, task.future));
-                task.parts().into_iter().skip(1).for_each(|part| ffi::Py_XDECREF(part));
+                task.parts()
+                    .into_iter()
+                    .skip(1)
+                    .for_each(|part| ffi::Py_XDECREF(part));
             }
         }
         Ok(PyList::new(py, futures)?.unbind())
@@ -127,7 +136,9 @@ impl WorkQueue {
     fn __clear__(&self) {
         for task in self.tasks.take_all() {
             // SAFETY: attached; the references were the queue's.
-            task.parts().into_iter().for_each(|part| unsafe { ffi::Py_XDECREF(part) });
+            task.parts()
+                .into_iter()
+                .for_each(|part| unsafe { ffi::Py_XDECREF(part) });
         }
     }
 }
@@ -167,7 +178,10 @@ unsafe extern "C-unwind" fn submit(slf: Obj, args: *const Obj, count: isize, key
     // SAFETY: the descriptor has checked the class; the frame owns nothing that drops.
     unsafe {
         if count < 1 {
-            return raw::raise(raw::type_error(), c"submit() missing 1 required positional argument: 'fn'");
+            return raw::raise(
+                raw::type_error(),
+                c"submit() missing 1 required positional argument: 'fn'",
+            );
         }
         let Some(queue) = raw::state::<ExecutorBase>(slf).queue.get() else {
             return raw::raise(raw::runtime_error(), c"executor.__init__() was not called");
@@ -176,7 +190,9 @@ unsafe extern "C-unwind" fn submit(slf: Obj, args: *const Obj, count: isize, key
         if !queue.accepting.load(Ordering::Acquire) {
             return raw::call_method(names::refuse(), [slf]);
         }
-        let Some(task) = task(args, count, keywords) else { return ptr::null_mut() };
+        let Some(task) = task(args, count, keywords) else {
+            return ptr::null_mut();
+        };
         let future = ffi::Py_NewRef(task.future);
         if queue.tasks.try_put(task).is_err() {
             task.parts().into_iter().for_each(|part| ffi::Py_XDECREF(part));
@@ -201,8 +217,16 @@ unsafe fn task(args: *const Obj, count: isize, keywords: Obj) -> Option<Task> {
     unsafe {
         let future = future::make();
         let tuple = ffi::PyTuple_New(count - 1);
-        let named = if keywords.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(keywords) };
-        let kwargs = if named == 0 { ptr::null_mut() } else { ffi::PyDict_New() };
+        let named = if keywords.is_null() {
+            0
+        } else {
+            ffi::PyTuple_GET_SIZE(keywords)
+        };
+        let kwargs = if named == 0 {
+            ptr::null_mut()
+        } else {
+            ffi::PyDict_New()
+        };
         let mut failed = future.is_null() || tuple.is_null() || (named != 0 && kwargs.is_null());
         if !failed {
             for at in 1..count {
@@ -214,10 +238,17 @@ unsafe fn task(args: *const Obj, count: isize, keywords: Obj) -> Option<Task> {
             }
         }
         if failed {
-            [future, tuple, kwargs].into_iter().for_each(|part| ffi::Py_XDECREF(part));
+            [future, tuple, kwargs]
+                .into_iter()
+                .for_each(|part| ffi::Py_XDECREF(part));
             return None;
         }
-        Some(Task { future, function: ffi::Py_NewRef(*args), args: tuple, kwargs })
+        Some(Task {
+            future,
+            function: ffi::Py_NewRef(*args),
+            args: tuple,
+            kwargs,
+        })
     }
 }
 
@@ -229,7 +260,9 @@ unsafe extern "C-unwind" fn work(slf: Obj, _: Obj) -> Obj {
         loop {
             let task = match queue.tasks.try_get() {
                 Ok(task) => task,
-                Err(phalanx::queue::GetError::Closed | phalanx::queue::GetError::Moved) => return raw::none(),
+                Err(phalanx::queue::GetError::Closed | phalanx::queue::GetError::Moved) => {
+                    return raw::none();
+                }
                 Err(phalanx::queue::GetError::Empty) => {
                     let _ = queue.idle.release(1);
                     let forever = Patience::Forever.deadline();
@@ -261,7 +294,10 @@ unsafe fn run(task: Task) -> bool {
         match future::begin(task.future) {
             Some(true) => {}
             answer => {
-                task.parts().into_iter().filter(|part| !part.is_null()).for_each(|part| raw::release(part));
+                task.parts()
+                    .into_iter()
+                    .filter(|part| !part.is_null())
+                    .for_each(|part| raw::release(part));
                 if answer.is_none() {
                     PyErr_WriteUnraisable(ptr::null_mut());
                 }
@@ -274,7 +310,10 @@ unsafe fn run(task: Task) -> bool {
         let ended = future::finish(task.future, value, failed);
         // The future first: whoever waits for it must not find the arguments still alive for long.
         raw::release(value);
-        task.parts().into_iter().filter(|part| !part.is_null()).for_each(|part| raw::release(part));
+        task.parts()
+            .into_iter()
+            .filter(|part| !part.is_null())
+            .for_each(|part| raw::release(part));
         ended
     }
 }

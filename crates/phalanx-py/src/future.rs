@@ -22,7 +22,10 @@ use pyo3::types::{PyDict, PyTuple};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-static RESULT: Reason = Reason { name: "Future.result", role: Role::Wait };
+static RESULT: Reason = Reason {
+    name: "Future.result",
+    role: Role::Wait,
+};
 
 /// What the face hands over, in this order: CancelledError, TimeoutError, the class Future, and the standard library's
 /// `set_result`, `set_exception` and `set_running_or_notify_cancel`.
@@ -46,7 +49,11 @@ fn part(which: Part) -> Obj {
 #[pyfunction]
 pub fn _set_future_parts(parts: Vec<Py<PyAny>>) -> PyResult<()> {
     if parts.len() != PARTS.len() {
-        return Err(PyValueError::new_err(format!("{} parts expected, not {}", PARTS.len(), parts.len())));
+        return Err(PyValueError::new_err(format!(
+            "{} parts expected, not {}",
+            PARTS.len(),
+            parts.len()
+        )));
     }
     for (slot, part) in PARTS.iter().zip(parts) {
         // Kept for ever.
@@ -120,7 +127,11 @@ impl FutureBase {
         }
     }
 
-    fn set_slot(&self, value: Option<Py<PyAny>>, slot: impl FnOnce(&mut Slots) -> &mut Obj) -> Option<Py<PyAny>> {
+    fn set_slot(
+        &self,
+        value: Option<Py<PyAny>>,
+        slot: impl FnOnce(&mut Slots) -> &mut Obj,
+    ) -> Option<Py<PyAny>> {
         let new = value.map_or(ptr::null_mut(), Py::into_ptr);
         let old = self.slots.with(|slots| std::mem::replace(slot(slots), new));
         // SAFETY: attached; the old reference was owned.
@@ -133,8 +144,16 @@ impl FutureBase {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        let slots = Slots { state: State::Pending, result: ptr::null_mut(), exception: ptr::null_mut() };
-        Self { slots: Guarded::new(slots), latch: Latch::new(), shared: AtomicBool::new(false) }
+        let slots = Slots {
+            state: State::Pending,
+            result: ptr::null_mut(),
+            exception: ptr::null_mut(),
+        };
+        Self {
+            slots: Guarded::new(slots),
+            latch: Latch::new(),
+            shared: AtomicBool::new(false),
+        }
     }
 
     fn __init__(&self) {}
@@ -147,13 +166,17 @@ impl FutureBase {
     #[getter]
     fn _state(&self) -> &'static str {
         let state = self.state();
-        STATES.iter().find(|(other, _)| *other == state).map_or("", |(_, name)| name)
+        STATES
+            .iter()
+            .find(|(other, _)| *other == state)
+            .map_or("", |(_, name)| name)
     }
 
     #[setter(_state)]
     fn put_state(&self, name: &str) -> PyResult<()> {
         let found = STATES.iter().find(|(_, other)| *other == name);
-        let (state, _) = found.ok_or_else(|| PyValueError::new_err(format!("unknown state of a future: {name:?}")))?;
+        let (state, _) =
+            found.ok_or_else(|| PyValueError::new_err(format!("unknown state of a future: {name:?}")))?;
         self.slots.with(|slots| slots.state = *state);
         self.show(*state);
         Ok(())
@@ -241,7 +264,10 @@ pub unsafe fn make() -> Obj {
                 ffi::Py_XDECREF(nothing);
                 future
             }
-            None => raw::raise(raw::system_error(), c"phalanx: the class Future has no constructor"),
+            None => raw::raise(
+                raw::system_error(),
+                c"phalanx: the class Future has no constructor",
+            ),
         }
     }
 }
@@ -289,7 +315,11 @@ pub unsafe fn finish(future: Obj, value: Obj, failed: bool) -> bool {
                 let open = matches!(slots.state, State::Pending | State::Running);
                 if open {
                     // Nothing was there before the end.
-                    let slot = if failed { &mut slots.exception } else { &mut slots.result };
+                    let slot = if failed {
+                        &mut slots.exception
+                    } else {
+                        &mut slots.result
+                    };
                     *slot = ffi::Py_NewRef(value);
                     slots.state = State::Finished;
                 }
@@ -299,7 +329,11 @@ pub unsafe fn finish(future: Obj, value: Obj, failed: bool) -> bool {
             state.latch.open();
             return true;
         }
-        let function = part(if failed { Part::SetException } else { Part::SetResult });
+        let function = part(if failed {
+            Part::SetException
+        } else {
+            Part::SetResult
+        });
         let answer = raw::call(function, [future, value]);
         if answer.is_null() {
             return false;
@@ -329,7 +363,11 @@ unsafe fn ended(future: &FutureBase, wants_exception: bool) -> Option<Obj> {
             }
             State::Finished if wants_exception => {
                 ffi::Py_XDECREF(result);
-                Some(if exception.is_null() { raw::none() } else { exception })
+                Some(if exception.is_null() {
+                    raw::none()
+                } else {
+                    exception
+                })
             }
             State::Finished if !exception.is_null() => {
                 ffi::Py_XDECREF(result);
@@ -354,7 +392,9 @@ unsafe fn wait_for(slf: Obj, timeout: Obj, wants_exception: bool) -> Obj {
         if let Some(outcome) = ended(future, wants_exception) {
             return outcome;
         }
-        let Some(patience) = raw::optional_timeout(timeout) else { return ptr::null_mut() };
+        let Some(patience) = raw::optional_timeout(timeout) else {
+            return ptr::null_mut();
+        };
         if patience != raw::Patience::Now {
             let waited = raw::wait(slf, &RESULT, patience.deadline(), |how| future.latch.wait(how));
             if waited.or_raise().is_none() {
@@ -394,13 +434,26 @@ unsafe extern "C-unwind" fn done(slf: Obj, _: Obj) -> Obj {
 unsafe fn set(slf: Obj, args: *const Obj, count: isize, keywords: Obj, failed: bool) -> Obj {
     // SAFETY: as in wait_for.
     unsafe {
-        let (name, what) = if failed { (c"exception", "set_exception") } else { (c"result", "set_result") };
-        let Some([value]) = raw::arguments(what, [name], args, count, keywords) else { return ptr::null_mut() };
+        let (name, what) = if failed {
+            (c"exception", "set_exception")
+        } else {
+            (c"result", "set_result")
+        };
+        let Some([value]) = raw::arguments(what, [name], args, count, keywords) else {
+            return ptr::null_mut();
+        };
         if value.is_null() {
-            return raw::raise_text(raw::type_error(), &format!("{what}() missing 1 required positional argument"));
+            return raw::raise_text(
+                raw::type_error(),
+                &format!("{what}() missing 1 required positional argument"),
+            );
         }
         // A change that is not allowed is told by the standard library's own method, in its words.
-        if finish(slf, value, failed) { raw::none() } else { ptr::null_mut() }
+        if finish(slf, value, failed) {
+            raw::none()
+        } else {
+            ptr::null_mut()
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The seam: the extension module `phalanx._core`. It converts, detaches, raises; it decides nothing.
 
+mod args;
 mod condition;
 mod executor;
 mod future;
@@ -7,6 +8,7 @@ mod lock;
 mod place;
 mod queue;
 mod raw;
+mod simple_queue;
 mod sync;
 mod watch;
 
@@ -36,7 +38,9 @@ mod _core {
     #[pymodule_export]
     use super::lock::{RLock, allocate_lock};
     #[pymodule_export]
-    use super::queue::{_set_queue_parts, PyLifoQueue, PyPriorityQueue, PyQueue, SimpleQueue};
+    use super::queue::{_set_queue_parts, PyLifoQueue, PyPriorityQueue, PyQueue};
+    #[pymodule_export]
+    use super::simple_queue::SimpleQueue;
     #[pymodule_export]
     use super::sync::{PyBarrier, PyBoundedSemaphore, PyEvent, PyLatch, PySemaphore};
     #[pymodule_export]
@@ -44,7 +48,7 @@ mod _core {
     #[pymodule_export]
     use super::{set_main_thread, thread_begin};
 
-    use super::{condition, executor, future, lock, place, queue, sync, watch};
+    use super::{condition, executor, future, lock, place, queue, simple_queue, sync, watch};
     use pyo3::prelude::*;
 
     #[pymodule_init]
@@ -56,6 +60,7 @@ mod _core {
         sync::add(py)?;
         condition::add(py)?;
         queue::add(py)?;
+        simple_queue::add(py)?;
         future::add(py)?;
         executor::add(py)?;
         place::check();

@@ -9,8 +9,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::ptr;
 
-static LOCK: Reason = Reason { name: "Lock", role: Role::Wait };
-static RLOCK: Reason = Reason { name: "RLock", role: Role::Wait };
+static LOCK: Reason = Reason {
+    name: "Lock",
+    role: Role::Wait,
+};
+static RLOCK: Reason = Reason {
+    name: "RLock",
+    role: Role::Wait,
+};
 
 /// A mutual-exclusion lock. Any thread may release it.
 #[pyclass(frozen, weakref, module = "_thread", name = "lock")]
@@ -43,7 +49,11 @@ impl Lock {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> String {
-        let state = if slf.get().mutex.is_locked() { "locked" } else { "unlocked" };
+        let state = if slf.get().mutex.is_locked() {
+            "locked"
+        } else {
+            "unlocked"
+        };
         format!("<{state} _thread.lock object at {:p}>", slf.as_ptr())
     }
 }
@@ -62,7 +72,11 @@ impl RLock {
         let state = if mutex.owner() == 0 { "unlocked" } else { "locked" };
         let class = slf.get_type();
         let (module, name) = (class.module()?, class.qualname()?);
-        Ok(format!("<{state} {module}.{name} object owner={owner} count={} at {:p}>", mutex.count(), slf.as_ptr()))
+        Ok(format!(
+            "<{state} {module}.{name} object owner={owner} count={} at {:p}>",
+            mutex.count(),
+            slf.as_ptr()
+        ))
     }
 }
 
@@ -129,14 +143,22 @@ pub unsafe fn take<L: Locking>(object: Obj, lock: &L, hold: Hold, patience: Pati
 unsafe fn patience(args: *const Obj, count: isize, keywords: Obj) -> Option<Patience> {
     // SAFETY: the arguments of the call.
     unsafe {
-        let [blocking, timeout] = raw::arguments("acquire", [c"blocking", c"timeout"], args, count, keywords)?;
+        let [blocking, timeout] =
+            raw::arguments("acquire", [c"blocking", c"timeout"], args, count, keywords)?;
         let blocking = raw::truth(blocking, true)?;
         if timeout.is_null() {
-            return Some(if blocking { Patience::Forever } else { Patience::Now });
+            return Some(if blocking {
+                Patience::Forever
+            } else {
+                Patience::Now
+            });
         }
         let seconds = raw::seconds(timeout)?;
         if !blocking && seconds != -1.0 {
-            raw::raise(raw::value_error(), c"can't specify a timeout for a non-blocking call");
+            raw::raise(
+                raw::value_error(),
+                c"can't specify a timeout for a non-blocking call",
+            );
             return None;
         }
         if seconds < 0.0 && seconds != -1.0 {
@@ -173,10 +195,7 @@ pub unsafe extern "C-unwind" fn acquire<L: Locking>(
     }
 }
 
-unsafe extern "C-unwind" fn enter<L: Locking>(
-    slf: Obj,
-    _: Obj,
-) -> Obj {
+unsafe extern "C-unwind" fn enter<L: Locking>(slf: Obj, _: Obj) -> Obj {
     // SAFETY: as in acquire.
     unsafe { take(slf, raw::state::<L>(slf), Hold::Scoped, Patience::Forever).into_bool() }
 }
@@ -255,7 +274,11 @@ unsafe extern "C-unwind" fn release_save(slf: Obj, _: Obj) -> Obj {
     // SAFETY: as in acquire; attached.
     unsafe {
         match raw::state::<RLock>(slf).mutex.unlock_all() {
-            Ok(count) => ffi::Py_BuildValue(c"Kk".as_ptr(), count, phalanx::sys::thread_ident() as libc::c_ulong),
+            Ok(count) => ffi::Py_BuildValue(
+                c"Kk".as_ptr(),
+                count,
+                phalanx::sys::thread_ident() as libc::c_ulong,
+            ),
             Err(_) => raw::raise(raw::runtime_error(), c"cannot release un-acquired lock"),
         }
     }
@@ -267,9 +290,18 @@ unsafe extern "C-unwind" fn acquire_restore(slf: Obj, args: *const Obj, count: i
         let mut times = 0u64;
         let mut owner: libc::c_ulong = 0;
         if count != 1 || ffi::PyTuple_Check(*args) == 0 {
-            return raw::raise(raw::type_error(), c"_acquire_restore() takes the tuple that _release_save() returned");
+            return raw::raise(
+                raw::type_error(),
+                c"_acquire_restore() takes the tuple that _release_save() returned",
+            );
         }
-        if ffi::PyArg_ParseTuple(*args, c"Kk:_acquire_restore".as_ptr(), &raw mut times, &raw mut owner) == 0 {
+        if ffi::PyArg_ParseTuple(
+            *args,
+            c"Kk:_acquire_restore".as_ptr(),
+            &raw mut times,
+            &raw mut owner,
+        ) == 0
+        {
             return ptr::null_mut();
         }
         let lock: &RLock = raw::state(slf);
@@ -290,7 +322,11 @@ pub unsafe fn retake(object: Obj, lock: &RLock, times: u64) -> Ended {
         lock.mutex.set_count(times);
         Ended::Yes
     } else {
-        unsafe { raw::wait(object, &RLOCK, wait::Deadline::NEVER, |how| lock.mutex.lock_many(times, how)) }
+        unsafe {
+            raw::wait(object, &RLOCK, wait::Deadline::NEVER, |how| {
+                lock.mutex.lock_many(times, how)
+            })
+        }
     };
     if matches!(ended, Ended::Yes) {
         lock.place.note();
@@ -306,9 +342,11 @@ threading.TIMEOUT_MAX, phalanx.DeadlockError if the wait could never end. O(1)."
 const RELEASE: &std::ffi::CStr = c"release($self, /)\n--\n\n\
 Give the lock back. Raises RuntimeError if it is not held. O(1).";
 const ENTER: &std::ffi::CStr = c"__enter__($self, /)\n--\n\nTake the lock for a with block.";
-const EXIT: &std::ffi::CStr = c"__exit__($self, /, *exc_info)\n--\n\nGive the lock back at the end of a with block.";
+const EXIT: &std::ffi::CStr =
+    c"__exit__($self, /, *exc_info)\n--\n\nGive the lock back at the end of a with block.";
 const LOCKED: &std::ffi::CStr = c"locked($self, /)\n--\n\nIs the lock held by any thread?";
-const REINIT: &std::ffi::CStr = c"_at_fork_reinit($self, /)\n--\n\nMake the lock free in the child of a fork.";
+const REINIT: &std::ffi::CStr =
+    c"_at_fork_reinit($self, /)\n--\n\nMake the lock free in the child of a fork.";
 
 pub fn add(py: Python<'_>) -> PyResult<()> {
     raw::attach::<Lock>(
@@ -332,7 +370,11 @@ pub fn add(py: Python<'_>) -> PyResult<()> {
             Method::NoArgs(c"release", release_once, RELEASE),
             Method::NoArgs(c"__enter__", enter::<RLock>, ENTER),
             Method::Fast(c"__exit__", exit_once, EXIT),
-            Method::NoArgs(c"_is_owned", is_owned, c"_is_owned($self, /)\n--\n\nDoes the calling thread hold it?"),
+            Method::NoArgs(
+                c"_is_owned",
+                is_owned,
+                c"_is_owned($self, /)\n--\n\nDoes the calling thread hold it?",
+            ),
             Method::NoArgs(
                 c"_recursion_count",
                 recursion_count,

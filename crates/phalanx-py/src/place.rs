@@ -40,11 +40,26 @@ struct Layout {
 }
 
 #[cfg(not(Py_3_12))]
-const LAYOUT: Layout = Layout { state: 56, via: Some(8), code: 32, instruction: 56 };
+const LAYOUT: Layout = Layout {
+    state: 56,
+    via: Some(8),
+    code: 32,
+    instruction: 56,
+};
 #[cfg(all(Py_3_12, not(Py_3_13)))]
-const LAYOUT: Layout = Layout { state: 56, via: Some(0), code: 0, instruction: 56 };
+const LAYOUT: Layout = Layout {
+    state: 56,
+    via: Some(0),
+    code: 0,
+    instruction: 56,
+};
 #[cfg(Py_3_13)]
-const LAYOUT: Layout = Layout { state: 72, via: None, code: 0, instruction: 56 };
+const LAYOUT: Layout = Layout {
+    state: 72,
+    via: None,
+    code: 0,
+    instruction: 56,
+};
 
 /// The code object (borrowed) and the address of the instruction that runs now; null without a frame.
 #[inline]
@@ -62,7 +77,10 @@ unsafe fn current() -> (Obj, usize) {
         if frame.is_null() {
             return (ptr::null_mut(), 0);
         }
-        (*frame.add(LAYOUT.code).cast::<Obj>(), *frame.add(LAYOUT.instruction).cast::<usize>())
+        (
+            *frame.add(LAYOUT.code).cast::<Obj>(),
+            *frame.add(LAYOUT.instruction).cast::<usize>(),
+        )
     }
 }
 

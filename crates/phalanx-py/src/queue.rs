@@ -1,4 +1,4 @@
-//! `Queue`, `LifoQueue`, `PriorityQueue` and `SimpleQueue`.
+//! `Queue`, `LifoQueue` and `PriorityQueue`.
 //!
 //! A queue begins native: the items are in the core's queue, and a call costs no Python. Once somebody asks for its
 //! `queue`, `mutex` or one of its conditions, or if a subclass has its own `_put`, `_get`, `_qsize` or `_init`, its items
@@ -18,21 +18,32 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-static GET: Reason = Reason { name: "Queue.get", role: Role::Wait };
-static PUT: Reason = Reason { name: "Queue.put", role: Role::Wait };
-static JOIN: Reason = Reason { name: "Queue.join", role: Role::Wait };
-static SIMPLE_GET: Reason = Reason { name: "SimpleQueue.get", role: Role::Wait };
-static MUTEX: Reason = Reason { name: "Lock", role: Role::Wait };
+static GET: Reason = Reason {
+    name: "Queue.get",
+    role: Role::Wait,
+};
+static PUT: Reason = Reason {
+    name: "Queue.put",
+    role: Role::Wait,
+};
+static JOIN: Reason = Reason {
+    name: "Queue.join",
+    role: Role::Wait,
+};
+static MUTEX: Reason = Reason {
+    name: "Lock",
+    role: Role::Wait,
+};
 
 /// An owned object in a queue; null is the placeholder of a priority queue. Given back by hand.
 #[derive(Debug)]
-pub struct Item(Obj);
+pub struct Item(pub Obj);
 
 // SAFETY: an owned reference may be held by any thread; its count is changed only attached.
 unsafe impl Send for Item {}
 
 /// The classes of the exceptions, given by the face.
-static EMPTY: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
+pub(crate) static EMPTY: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
 static FULL: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
 static SHUT_DOWN: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
 static HEAPPUSH: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
@@ -47,7 +58,13 @@ pub fn _set_queue_parts(
     heappush: Py<PyAny>,
     heappop: Py<PyAny>,
 ) {
-    let parts = [(&EMPTY, empty), (&FULL, full), (&SHUT_DOWN, shut_down), (&HEAPPUSH, heappush), (&HEAPPOP, heappop)];
+    let parts = [
+        (&EMPTY, empty),
+        (&FULL, full),
+        (&SHUT_DOWN, shut_down),
+        (&HEAPPUSH, heappush),
+        (&HEAPPOP, heappop),
+    ];
     for (slot, part) in parts {
         // Kept for ever; a second call leaks the first parts, which are the same.
         slot.store(part.into_ptr(), Ordering::Release);
@@ -62,7 +79,7 @@ fn raise_class(class: &AtomicPtr<ffi::PyObject>) -> Obj {
 }
 
 /// Gives back what a queue held.
-fn drop_items(items: impl IntoIterator<Item = Item>) {
+pub(crate) fn drop_items(items: impl IntoIterator<Item = Item>) {
     for item in items {
         // SAFETY: attached; the reference was the queue's.
         unsafe { ffi::Py_XDECREF(item.0) };
@@ -94,9 +111,9 @@ fn bound(maxsize: &Bound<'_, PyAny>) -> PyResult<usize> {
     if !maxsize.gt(0)? {
         return Ok(0);
     }
-    Ok(maxsize.extract::<usize>().unwrap_or_else(|_| {
-        maxsize.extract::<f64>().map_or(0, |size| size.ceil() as usize)
-    }))
+    Ok(maxsize
+        .extract::<usize>()
+        .unwrap_or_else(|_| maxsize.extract::<f64>().map_or(0, |size| size.ceil() as usize)))
 }
 
 #[pymethods]
@@ -104,7 +121,10 @@ impl PyQueue {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { queue: Queue::new(Order::Fifo, 0), heap: None }
+        Self {
+            queue: Queue::new(Order::Fifo, 0),
+            heap: None,
+        }
     }
 
     /// Change the most items it takes.
@@ -115,13 +135,21 @@ impl PyQueue {
 
     /// Give out (items, unfinished, closed) and let the open form go on; None if that has been done.
     fn _move_out(&self, py: Python<'_>) -> PyResult<Option<(Py<PyList>, usize, bool)>> {
-        let Some((items, unfinished, closed)) = self.queue.move_out() else { return Ok(None) };
+        let Some((items, unfinished, closed)) = self.queue.move_out() else {
+            return Ok(None);
+        };
         if let Some(heap) = &self.heap {
             return Ok(Some((heap.list.clone_ref(py), unfinished, closed)));
         }
         // SAFETY: the items were the queue's own references.
-        let items = items.into_iter().map(|item| unsafe { Bound::from_owned_ptr(py, item.0) });
-        Ok(Some((PyList::new(py, items.collect::<Vec<_>>())?.unbind(), unfinished, closed)))
+        let items = items
+            .into_iter()
+            .map(|item| unsafe { Bound::from_owned_ptr(py, item.0) });
+        Ok(Some((
+            PyList::new(py, items.collect::<Vec<_>>())?.unbind(),
+            unfinished,
+            closed,
+        )))
     }
 
     /// Has it moved to the open form?
@@ -150,7 +178,7 @@ impl PyQueue {
     }
 }
 
-fn traverse(queue: &Queue<Item>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+pub(crate) fn traverse(queue: &Queue<Item>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
     let mut result = Ok(());
     queue.try_for_each(|item| {
         if result.is_ok() && !item.0.is_null() {
@@ -172,7 +200,11 @@ impl PyLifoQueue {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
-        PyClassInitializer::from(PyQueue { queue: Queue::new(Order::Lifo, 0), heap: None }).add_subclass(Self)
+        PyClassInitializer::from(PyQueue {
+            queue: Queue::new(Order::Lifo, 0),
+            heap: None,
+        })
+        .add_subclass(Self)
     }
 }
 
@@ -185,13 +217,20 @@ impl PyPriorityQueue {
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyClassInitializer<Self> {
-        let heap = Heap { mutex: Mutex::new(), list: PyList::empty(py).unbind() };
-        PyClassInitializer::from(PyQueue { queue: Queue::new(Order::Fifo, 0), heap: Some(heap) }).add_subclass(Self)
+        let heap = Heap {
+            mutex: Mutex::new(),
+            list: PyList::empty(py).unbind(),
+        };
+        PyClassInitializer::from(PyQueue {
+            queue: Queue::new(Order::Fifo, 0),
+            heap: Some(heap),
+        })
+        .add_subclass(Self)
     }
 }
 
 /// What one try without waiting came to.
-enum Tried {
+pub(crate) enum Tried {
     Done(Obj),
     /// Wait and try again.
     Wait,
@@ -261,7 +300,8 @@ impl PyQueue {
                 Ok(()) => {
                     let done = raw::call(HEAPPUSH.load(Ordering::Acquire), [heap.list.as_ptr(), item]);
                     if done.is_null() {
-                        self.queue.set_unfinished(self.queue.unfinished().saturating_sub(1));
+                        self.queue
+                            .set_unfinished(self.queue.unfinished().saturating_sub(1));
                     }
                     self.match_heap(heap);
                     Tried::Done(done)
@@ -317,7 +357,7 @@ unsafe fn lock_heap(slf: Obj, heap: &Heap) -> bool {
 }
 
 /// `block` and `timeout` of `put` and `get`. `None`: an exception is set.
-unsafe fn patience(block: Obj, timeout: Obj) -> Option<Patience> {
+pub(crate) unsafe fn patience(block: Obj, timeout: Obj) -> Option<Patience> {
     // SAFETY: live objects or null.
     unsafe {
         if !raw::truth(block, true)? {
@@ -340,7 +380,7 @@ unsafe fn patience(block: Obj, timeout: Obj) -> Option<Patience> {
 /// # Safety
 /// Attached; the caller's frame owns nothing.
 #[inline]
-unsafe fn keep_trying(
+pub(crate) unsafe fn keep_trying(
     slf: Obj,
     patience: Patience,
     reason: &'static Reason,
@@ -375,7 +415,15 @@ unsafe fn put_with(slf: Obj, item: Obj, patience: Patience, open: impl FnOnce() 
     unsafe {
         let queue: &PyQueue = raw::state(slf);
         let once = || queue.put_once(slf, item);
-        keep_trying(slf, patience, &PUT, &FULL, once, |how| queue.queue.wait_for_room(how), open)
+        keep_trying(
+            slf,
+            patience,
+            &PUT,
+            &FULL,
+            once,
+            |how| queue.queue.wait_for_room(how),
+            open,
+        )
     }
 }
 
@@ -384,7 +432,15 @@ unsafe fn get_with(slf: Obj, patience: Patience, open: impl FnOnce() -> Obj) -> 
     unsafe {
         let queue: &PyQueue = raw::state(slf);
         let once = || queue.get_once(slf);
-        keep_trying(slf, patience, &GET, &EMPTY, once, |how| queue.queue.wait_for_item(how), open)
+        keep_trying(
+            slf,
+            patience,
+            &GET,
+            &EMPTY,
+            once,
+            |how| queue.queue.wait_for_item(how),
+            open,
+        )
     }
 }
 
@@ -406,9 +462,14 @@ unsafe extern "C-unwind" fn put(slf: Obj, args: *const Obj, count: isize, keywor
             }
         };
         if item.is_null() {
-            return raw::raise(raw::type_error(), c"put() missing 1 required positional argument: 'item'");
+            return raw::raise(
+                raw::type_error(),
+                c"put() missing 1 required positional argument: 'item'",
+            );
         }
-        let Some(patience) = patience(block, timeout) else { return ptr::null_mut() };
+        let Some(patience) = patience(block, timeout) else {
+            return ptr::null_mut();
+        };
         put_with(slf, item, patience, || {
             let (block, timeout) = (or(block, ffi::Py_True()), or(timeout, ffi::Py_None()));
             raw::call_method(names::open_put(), [slf, item, block, timeout])
@@ -423,7 +484,10 @@ unsafe extern "C-unwind" fn put_nowait(slf: Obj, args: *const Obj, count: isize,
             return ptr::null_mut();
         };
         if item.is_null() {
-            return raw::raise(raw::type_error(), c"put_nowait() missing 1 required positional argument: 'item'");
+            return raw::raise(
+                raw::type_error(),
+                c"put_nowait() missing 1 required positional argument: 'item'",
+            );
         }
         put_with(slf, item, Patience::Now, || {
             raw::call_method(names::open_put(), [slf, item, ffi::Py_False(), ffi::Py_None()])
@@ -442,7 +506,9 @@ unsafe extern "C-unwind" fn get(slf: Obj, args: *const Obj, count: isize, keywor
                 None => return ptr::null_mut(),
             }
         };
-        let Some(patience) = patience(block, timeout) else { return ptr::null_mut() };
+        let Some(patience) = patience(block, timeout) else {
+            return ptr::null_mut();
+        };
         get_with(slf, patience, || {
             let (block, timeout) = (or(block, ffi::Py_True()), or(timeout, ffi::Py_None()));
             raw::call_method(names::open_get(), [slf, block, timeout])
@@ -507,7 +573,9 @@ unsafe extern "C-unwind" fn shutdown(slf: Obj, args: *const Obj, count: isize, k
         let Some([immediate]) = raw::arguments("shutdown", [c"immediate"], args, count, keywords) else {
             return ptr::null_mut();
         };
-        let Some(drain) = raw::truth(immediate, false) else { return ptr::null_mut() };
+        let Some(drain) = raw::truth(immediate, false) else {
+            return ptr::null_mut();
+        };
         let state: &PyQueue = raw::state(slf);
         if let Some(heap) = &state.heap
             && !lock_heap(slf, heap)
@@ -515,7 +583,11 @@ unsafe extern "C-unwind" fn shutdown(slf: Obj, args: *const Obj, count: isize, k
             return ptr::null_mut();
         }
         let open = state.queue.is_moved();
-        let items = if open { Default::default() } else { state.queue.close(drain) };
+        let items = if open {
+            Default::default()
+        } else {
+            state.queue.close(drain)
+        };
         let items = std::mem::ManuallyDrop::new(items);
         if let Some(heap) = &state.heap {
             if drain && !open {
@@ -544,118 +616,6 @@ mod names {
         open_qsize = c"_open_qsize";
         open_shutdown = c"_open_shutdown";
     }
-}
-
-/// An unbounded queue without task tracking, whose `put` may be called from a destructor at any moment.
-#[pyclass(frozen, subclass, weakref, module = "_queue", name = "SimpleQueue")]
-pub struct SimpleQueue {
-    queue: Queue<Item>,
-}
-
-#[pymethods]
-impl SimpleQueue {
-    #[new]
-    fn new() -> Self {
-        Self { queue: Queue::new(Order::Fifo, 0) }
-    }
-
-    /// Is it empty? Another thread may change that at once.
-    fn empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// How many items are in it. Another thread may change that at once.
-    fn qsize(&self) -> usize {
-        self.queue.len()
-    }
-
-    #[classmethod]
-    fn __class_getitem__(cls: &Bound<'_, pyo3::types::PyType>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
-        let types = cls.py().import("types")?;
-        Ok(types.getattr("GenericAlias")?.call1((cls, item))?.unbind())
-    }
-
-    fn __reduce__(&self) -> PyResult<()> {
-        Err(pyo3::exceptions::PyTypeError::new_err("cannot pickle '_queue.SimpleQueue' object"))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        traverse(&self.queue, &visit)
-    }
-
-    fn __clear__(&self) {
-        drop_items(self.queue.take_all());
-    }
-}
-
-impl Drop for SimpleQueue {
-    fn drop(&mut self) {
-        drop_items(self.queue.take_all());
-    }
-}
-
-unsafe extern "C-unwind" fn simple_put(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
-    // SAFETY: the descriptor has checked the class; the frame owns nothing. An unbounded queue is never full.
-    unsafe {
-        let item = if count == 1 && keywords.is_null() {
-            *args
-        } else {
-            match raw::arguments("put", [c"item", c"block", c"timeout"], args, count, keywords) {
-                Some([item, _, _]) => item,
-                None => return ptr::null_mut(),
-            }
-        };
-        if item.is_null() {
-            return raw::raise(raw::type_error(), c"put() missing required argument 'item' (pos 1)");
-        }
-        match raw::state::<SimpleQueue>(slf).queue.try_put(Item(ffi::Py_NewRef(item))) {
-            Ok(()) => raw::none(),
-            Err(_) => raw::raise(raw::system_error(), c"phalanx: a SimpleQueue refused an item; please report this"),
-        }
-    }
-}
-
-unsafe extern "C-unwind" fn simple_put_nowait(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
-    // SAFETY: as in simple_put.
-    unsafe {
-        match raw::arguments("put_nowait", [c"item"], args, count, keywords) {
-            Some([item]) => simple_put(slf, &raw const item, isize::from(!item.is_null()), ptr::null_mut()),
-            None => ptr::null_mut(),
-        }
-    }
-}
-
-unsafe fn simple_get_with(slf: Obj, patience: Patience) -> Obj {
-    // SAFETY: as in simple_put.
-    unsafe {
-        let queue = &raw::state::<SimpleQueue>(slf).queue;
-        let once = || match queue.try_get() {
-            Ok(item) => Tried::Done(item.0),
-            Err(_) => Tried::Wait,
-        };
-        keep_trying(slf, patience, &SIMPLE_GET, &EMPTY, once, |how| queue.wait_for_item(how), ptr::null_mut)
-    }
-}
-
-unsafe extern "C-unwind" fn simple_get(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
-    // SAFETY: as in simple_put.
-    unsafe {
-        if count == 0 && keywords.is_null() {
-            return simple_get_with(slf, Patience::Forever);
-        }
-        let Some([block, timeout]) = raw::arguments("get", [c"block", c"timeout"], args, count, keywords) else {
-            return ptr::null_mut();
-        };
-        match patience(block, timeout) {
-            Some(patience) => simple_get_with(slf, patience),
-            None => ptr::null_mut(),
-        }
-    }
-}
-
-unsafe extern "C-unwind" fn simple_get_nowait(slf: Obj, _: Obj) -> Obj {
-    // SAFETY: as in simple_put.
-    unsafe { simple_get_with(slf, Patience::Now) }
 }
 
 pub fn add(py: Python<'_>) -> PyResult<()> {
@@ -714,36 +674,6 @@ Raises phalanx.DeadlockError if nobody is left who could call it.",
                 c"shutdown($self, /, immediate=False)\n--\n\n\
 Refuse further items: put() raises queue.ShutDown, and so does get() once nothing is left.\n\n\
 immediate: also drop what is in the queue and count it as done.",
-            ),
-        ],
-    )?;
-    raw::attach::<SimpleQueue>(
-        py,
-        &[
-            Method::Fast(
-                c"put",
-                simple_put,
-                c"put($self, /, item, block=True, timeout=None)\n--\n\n\
-Put an item. Never waits; block and timeout are there for Queue's sake. O(1).",
-            ),
-            Method::Fast(
-                c"put_nowait",
-                simple_put_nowait,
-                c"put_nowait($self, /, item)\n--\n\nThe same as put(item).",
-            ),
-            Method::Fast(
-                c"get",
-                simple_get,
-                c"get($self, /, block=True, timeout=None)\n--\n\n\
-Take an item out, waiting until there is one.\n\n\
-block: if false, do not wait. timeout: seconds to wait at the most, None for no limit.\n\
-Raises queue.Empty when none came in time, ValueError for a negative timeout, phalanx.DeadlockError if the wait could\n\
-never end. O(1).",
-            ),
-            Method::NoArgs(
-                c"get_nowait",
-                simple_get_nowait,
-                c"get_nowait($self, /)\n--\n\nTake an item out if there is one now; otherwise raise queue.Empty.",
             ),
         ],
     )

@@ -4,6 +4,7 @@
 //! re-attaches during shutdown is unwound by `pthread_exit`. So these functions are `extern "C-unwind"`, hold only
 //! plain pointers and copies across a call that may run Python code, and catch panics only round detached code.
 
+pub use crate::args::{Patience, arguments, optional_timeout, seconds, truth};
 use phalanx::wait::hook::Report;
 use phalanx::wait::{Deadline, How, Interrupt, Reason, Stopped};
 use pyo3::ffi::{self, PyObject};
@@ -12,7 +13,6 @@ use std::ffi::{CStr, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// A Python object, borrowed or owned as the place says. Never dropped by itself.
 pub type Obj = *mut PyObject;
@@ -89,7 +89,9 @@ pub fn attach<T: pyo3::PyTypeInfo>(py: pyo3::Python<'_>, methods: &[Method]) -> 
 /// # Safety
 /// `object` is an instance of `T`, as method descriptors check, and outlives the result.
 #[inline]
-pub unsafe fn state<'a, T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(object: Obj) -> &'a T {
+pub unsafe fn state<'a, T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(
+    object: Obj,
+) -> &'a T {
     // SAFETY: `Py<T>` is a transparent pointer to an object of class T; the caller keeps it alive.
     unsafe {
         let holder: *const pyo3::Py<T> = (&raw const object).cast();
@@ -150,160 +152,6 @@ pub fn boolean(value: bool) -> Obj {
     unsafe { ffi::Py_NewRef(if value { ffi::Py_True() } else { ffi::Py_False() }) }
 }
 
-/// The arguments of a [`Fast`] function by place or keyword; absent ones are null. `None`: an exception is set.
-///
-/// # Safety
-/// The first three parameters after `what` are those of the call.
-pub unsafe fn arguments<const N: usize>(
-    what: &str,
-    names: [&CStr; N],
-    args: *const Obj,
-    count: isize,
-    keywords: Obj,
-) -> Option<[Obj; N]> {
-    let count = count as usize;
-    let mut found = [ptr::null_mut(); N];
-    if count > N {
-        raise_text(type_error(), &format!("{what}() takes at most {N} arguments ({count} given)"));
-        return None;
-    }
-    for (at, slot) in found.iter_mut().enumerate().take(count) {
-        // SAFETY: `args` holds `count` objects.
-        *slot = unsafe { *args.add(at) };
-    }
-    if keywords.is_null() {
-        return Some(found);
-    }
-    // SAFETY: `keywords` is a tuple of str, and its values follow the `count` plain arguments.
-    unsafe {
-        for at in 0..ffi::PyTuple_GET_SIZE(keywords) {
-            let keyword = ffi::PyTuple_GET_ITEM(keywords, at);
-            let equal = |name: &&CStr| ffi::PyUnicode_CompareWithASCIIString(keyword, name.as_ptr()) == 0;
-            match names.iter().position(|name| equal(&name)) {
-                Some(place) if found[place].is_null() => found[place] = *args.add(count + at as usize),
-                Some(place) => {
-                    let name = names[place].to_string_lossy();
-                    raise_text(type_error(), &format!("{what}() got multiple values for argument '{name}'"));
-                    return None;
-                }
-                None => {
-                    ffi::PyErr_Format(
-                        type_error(),
-                        c"'%U' is an invalid keyword argument for this function".as_ptr(),
-                        keyword,
-                    );
-                    return None;
-                }
-            }
-        }
-    }
-    Some(found)
-}
-
-/// Is `object` true? An absent one is `default`. `None`: an exception is set.
-///
-/// # Safety
-/// Null or a live object.
-#[inline]
-pub unsafe fn truth(object: Obj, default: bool) -> Option<bool> {
-    // SAFETY: as the caller promises.
-    unsafe {
-        if object.is_null() {
-            return Some(default);
-        }
-        if object == ffi::Py_True() || object == ffi::Py_False() {
-            return Some(object == ffi::Py_True());
-        }
-        match PyObject_IsTrue(object) {
-            -1 => None,
-            answer => Some(answer != 0),
-        }
-    }
-}
-
-/// `threading.TIMEOUT_MAX` in seconds.
-pub const TIMEOUT_MAX: f64 = 9_223_372_036.0;
-
-/// A number of seconds as a float. `None`: an exception is set.
-///
-/// # Safety
-/// A live object.
-pub unsafe fn seconds(object: Obj) -> Option<f64> {
-    // SAFETY: as the caller promises.
-    unsafe {
-        let value = if ffi::PyFloat_Check(object) != 0 || ffi::PyLong_Check(object) != 0 {
-            PyFloat_AsDouble(object)
-        } else if !(*ffi::Py_TYPE(object)).tp_as_number.is_null()
-            && (*(*ffi::Py_TYPE(object)).tp_as_number).nb_float.is_some()
-        {
-            PyFloat_AsDouble(object)
-        } else {
-            raise_text(type_error(), &format!("'{}' object cannot be interpreted as an integer", type_name(object)));
-            return None;
-        };
-        if value == -1.0 && !ffi::PyErr_Occurred().is_null() {
-            return None;
-        }
-        if value.is_nan() {
-            raise(value_error(), c"Invalid value NaN (not a number)");
-            return None;
-        }
-        if value > TIMEOUT_MAX {
-            raise(overflow_error(), c"timeout value is too large");
-            return None;
-        }
-        Some(value)
-    }
-}
-
-/// The name of the class of `object`.
-///
-/// # Safety
-/// A live object.
-pub unsafe fn type_name(object: Obj) -> String {
-    // SAFETY: as the caller promises; tp_name is a C string as long as the class lives.
-    unsafe { CStr::from_ptr((*ffi::Py_TYPE(object)).tp_name).to_string_lossy().into_owned() }
-}
-
-/// Patience as Python says it.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Patience {
-    /// Do not wait.
-    Now,
-    /// Wait without a limit.
-    Forever,
-    /// Wait this many seconds.
-    Seconds(f64),
-}
-
-impl Patience {
-    /// The point in time, from now on.
-    pub fn deadline(self) -> Deadline {
-        match self {
-            Self::Forever => Deadline::NEVER,
-            Self::Now => Deadline::after(Duration::ZERO),
-            Self::Seconds(seconds) => {
-                Deadline::after(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
-            }
-        }
-    }
-}
-
-/// `timeout` of a wait that takes `None` for no limit and nothing below zero seriously. `None`: an exception is set.
-///
-/// # Safety
-/// Null or a live object.
-pub unsafe fn optional_timeout(timeout: Obj) -> Option<Patience> {
-    // SAFETY: as the caller promises.
-    unsafe {
-        if timeout.is_null() || timeout == ffi::Py_None() {
-            return Some(Patience::Forever);
-        }
-        let seconds = seconds(timeout)?;
-        Some(if seconds > 0.0 { Patience::Seconds(seconds) } else { Patience::Now })
-    }
-}
-
 /// The identity of the thread that runs signal handlers.
 static MAIN: AtomicU64 = AtomicU64::new(0);
 
@@ -319,6 +167,34 @@ pub fn is_main() -> bool {
 
 /// How often any thread has detached at our door: a hint that the interpreter is free.
 static DETACHED: AtomicU64 = AtomicU64::new(0);
+
+/// How long a woken thread waits, in nanoseconds, for whoever woke it to detach.
+const COURTESY: u64 = 5_000;
+
+thread_local! {
+    /// How many wake-ups to go before courtesy is tried again; it grows while it does not pay.
+    static RUDE: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// Lets the thread that woke us detach first, which it mostly does at once because it waits in its turn. Asking for the
+/// interpreter while it is held means a sleep in the kernel and another wake-up.
+fn let_the_waker_go(before: u64) {
+    let (skip, step) = RUDE.get();
+    if skip > 0 {
+        return RUDE.set((skip - 1, step));
+    }
+    if phalanx::wait::processors() < 2 {
+        return;
+    }
+    let end = phalanx::sys::now() + COURTESY;
+    let mut paid = DETACHED.load(Ordering::Relaxed) != before;
+    while !paid && phalanx::sys::now() < end {
+        std::hint::spin_loop();
+        paid = DETACHED.load(Ordering::Relaxed) != before;
+    }
+    let step = if paid { 0 } else { (step * 2 + 1).min(63) };
+    RUDE.set((step, step));
+}
 
 /// Runs signal handlers in the middle of a wait.
 struct Signals {
@@ -420,8 +296,11 @@ impl Ended {
 
 fn panicked(payload: &(dyn std::any::Any + Send)) -> Ended {
     let said = payload.downcast_ref::<String>().map(String::as_str);
-    let said = said.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
-    let text = format!("phalanx: internal error: {said}\nhint: please report this with the program that shows it");
+    let said = said
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    let text =
+        format!("phalanx: internal error: {said}\nhint: please report this with the program that shows it");
     Ended::Panicked(Box::into_raw(Box::new(text)))
 }
 
@@ -436,13 +315,24 @@ pub unsafe fn wait(
     f: impl FnOnce(&How<'_>) -> Result<bool, Stopped>,
 ) -> Ended {
     // SAFETY: attached, as the caller promises.
-    let signals = Signals { main: is_main(), state: Cell::new(unsafe { PyEval_SaveThread() }) };
-    DETACHED.fetch_add(1, Ordering::Relaxed);
-    let how = How { reason, subject: subject.addr(), deadline, interrupt: &signals };
+    let signals = Signals {
+        main: is_main(),
+        state: Cell::new(unsafe { PyEval_SaveThread() }),
+    };
+    let before = DETACHED.fetch_add(1, Ordering::Relaxed) + 1;
+    let how = How {
+        reason,
+        subject: subject.addr(),
+        deadline,
+        interrupt: &signals,
+    };
     let ended = match catch_unwind(AssertUnwindSafe(|| f(&how))) {
         Ok(result) => Ended::from(result),
         Err(payload) => panicked(&*payload),
     };
+    if matches!(ended, Ended::Yes) {
+        let_the_waker_go(before);
+    }
     // SAFETY: the state is the one that was saved last in this thread. The thread may end in here; `signals` and
     // `how` hold nothing to drop.
     unsafe { PyEval_RestoreThread(signals.state.get()) };

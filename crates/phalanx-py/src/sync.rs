@@ -9,11 +9,26 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::ptr;
 
-static SEMAPHORE: Reason = Reason { name: "Semaphore", role: Role::Wait };
-static EVENT: Reason = Reason { name: "Event", role: Role::Wait };
-static JOIN: Reason = Reason { name: "Thread.join", role: Role::Join };
-static SHUTDOWN: Reason = Reason { name: "shutdown", role: Role::Join };
-static BARRIER: Reason = Reason { name: "Barrier", role: Role::Wait };
+static SEMAPHORE: Reason = Reason {
+    name: "Semaphore",
+    role: Role::Wait,
+};
+static EVENT: Reason = Reason {
+    name: "Event",
+    role: Role::Wait,
+};
+static JOIN: Reason = Reason {
+    name: "Thread.join",
+    role: Role::Join,
+};
+static SHUTDOWN: Reason = Reason {
+    name: "shutdown",
+    role: Role::Join,
+};
+static BARRIER: Reason = Reason {
+    name: "Barrier",
+    role: Role::Wait,
+};
 
 /// A counter of permits.
 #[pyclass(frozen, subclass, weakref, module = "phalanx._core", name = "Semaphore")]
@@ -61,7 +76,10 @@ impl PySemaphore {
 impl PyBoundedSemaphore {
     #[new]
     #[pyo3(signature = (*args, **kwargs))]
-    fn new(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<PyClassInitializer<Self>> {
+    fn new(
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
         Ok(PyClassInitializer::from(PySemaphore::new(args, kwargs)?).add_subclass(Self))
     }
 
@@ -98,14 +116,20 @@ unsafe extern "C-unwind" fn acquire(slf: Obj, args: *const Obj, count: isize, ke
         if count == 0 && keywords.is_null() {
             return take_permit(slf, Patience::Forever);
         }
-        let Some([blocking, timeout]) = raw::arguments("acquire", [c"blocking", c"timeout"], args, count, keywords)
+        let Some([blocking, timeout]) =
+            raw::arguments("acquire", [c"blocking", c"timeout"], args, count, keywords)
         else {
             return ptr::null_mut();
         };
-        let Some(blocking) = raw::truth(blocking, true) else { return ptr::null_mut() };
+        let Some(blocking) = raw::truth(blocking, true) else {
+            return ptr::null_mut();
+        };
         if !blocking {
             if !timeout.is_null() && timeout != ffi::Py_None() {
-                return raw::raise(raw::value_error(), c"can't specify timeout for non-blocking acquire");
+                return raw::raise(
+                    raw::value_error(),
+                    c"can't specify timeout for non-blocking acquire",
+                );
             }
             return take_permit(slf, Patience::Now);
         }
@@ -136,7 +160,9 @@ unsafe extern "C-unwind" fn release(slf: Obj, args: *const Obj, count: isize, ke
         if count == 0 && keywords.is_null() {
             return give_permits(slf, 1);
         }
-        let Some([n]) = raw::arguments("release", [c"n"], args, count, keywords) else { return ptr::null_mut() };
+        let Some([n]) = raw::arguments("release", [c"n"], args, count, keywords) else {
+            return ptr::null_mut();
+        };
         let n = raw::PyLong_AsLongLong(n);
         if n == -1 && !ffi::PyErr_Occurred().is_null() {
             return ptr::null_mut();
@@ -252,8 +278,12 @@ unsafe extern "C-unwind" fn wait_latch(slf: Obj, args: *const Obj, count: isize,
         let Some([timeout, subject, shutdown]) = raw::arguments("wait", names, args, count, keywords) else {
             return ptr::null_mut();
         };
-        let Some(shutdown) = raw::truth(shutdown, false) else { return ptr::null_mut() };
-        let Some(patience) = raw::optional_timeout(timeout) else { return ptr::null_mut() };
+        let Some(shutdown) = raw::truth(shutdown, false) else {
+            return ptr::null_mut();
+        };
+        let Some(patience) = raw::optional_timeout(timeout) else {
+            return ptr::null_mut();
+        };
         let latch = &raw::state::<PyLatch>(slf).latch;
         if latch.is_open() {
             return raw::boolean(true);
@@ -277,7 +307,9 @@ impl PyBarrier {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { barrier: Barrier::new(1) }
+        Self {
+            barrier: Barrier::new(1),
+        }
     }
 
     fn _init(&self, parties: usize) {
@@ -351,7 +383,9 @@ unsafe extern "C-unwind" fn arrive(slf: Obj, args: *const Obj, count: isize, key
         let Some([timeout]) = raw::arguments("_arrive", [c"timeout"], args, count, keywords) else {
             return ptr::null_mut();
         };
-        let Some(patience) = raw::optional_timeout(timeout) else { return ptr::null_mut() };
+        let Some(patience) = raw::optional_timeout(timeout) else {
+            return ptr::null_mut();
+        };
         let barrier = &raw::state::<PyBarrier>(slf).barrier;
         let mut met = Met::Broken;
         // A thread that need not sleep must not pay for detaching.

@@ -39,8 +39,15 @@ pub fn refresh_excuse() {
 
 /// May a signal handler wake the main thread? Then a process all asleep is not stuck.
 fn excuse() -> bool {
-    const FATAL: [libc::c_int; 7] =
-        [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP, libc::SIGINT];
+    const FATAL: [libc::c_int; 7] = [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGABRT,
+        libc::SIGTRAP,
+        libc::SIGINT,
+    ];
     let installed = |signal: libc::c_int| {
         // SAFETY: asks only; the struct is plain data.
         unsafe {
@@ -125,7 +132,11 @@ unsafe fn tell(snapshot: Obj, name: &std::ffi::CStr) -> Obj {
             return module;
         }
         let function = raw::PyObject_GetAttr(module, raw::intern(name));
-        let result = if function.is_null() { function } else { raw::call(function, [snapshot]) };
+        let result = if function.is_null() {
+            function
+        } else {
+            raw::call(function, [snapshot])
+        };
         ffi::Py_XDECREF(function);
         ffi::Py_DECREF(module);
         raw::release(snapshot);

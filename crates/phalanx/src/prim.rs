@@ -2,7 +2,11 @@
 //!
 //! What the model cannot do: loom has no constant constructors, so statics are made lazily there, and it
 //! has no clock, so every deadline in a model may pass at any time.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is the module the ban points to")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "this is the module the ban points to"
+)]
 
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -30,13 +34,17 @@ impl<T> Guarded<T> {
     /// Puts `value` behind a lock.
     #[cfg(not(loom))]
     pub const fn new(value: T) -> Self {
-        Self { inner: spin::Spin::new(value) }
+        Self {
+            inner: spin::Spin::new(value),
+        }
     }
 
     /// Puts `value` behind a lock.
     #[cfg(loom)]
     pub fn new(value: T) -> Self {
-        Self { inner: loom::sync::Mutex::new(value) }
+        Self {
+            inner: loom::sync::Mutex::new(value),
+        }
     }
 
     /// Locks, runs `f` on the data, unlocks.
@@ -102,13 +110,18 @@ mod spin {
 
     impl<T> Spin<T> {
         pub(super) const fn new(value: T) -> Self {
-            Self { taken: AtomicBool::new(false), data: UnsafeCell::new(value) }
+            Self {
+                taken: AtomicBool::new(false),
+                data: UnsafeCell::new(value),
+            }
         }
 
         #[inline]
         fn raw_try_lock(&self) -> bool {
             // SYNC(spin): pairs with the Release store in raw_unlock.
-            self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            self.taken
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
         }
 
         #[inline]

@@ -76,7 +76,12 @@ impl<T> Queue<T> {
         Self {
             order,
             bound: AtomicUsize::new(bound),
-            state: Guarded::new(State { items: VecDeque::new(), unfinished: 0, closed: false, moved: false }),
+            state: Guarded::new(State {
+                items: VecDeque::new(),
+                unfinished: 0,
+                closed: false,
+                moved: false,
+            }),
             getters: AtomicUsize::new(0),
             putters: AtomicUsize::new(0),
             joiners: AtomicUsize::new(0),
@@ -93,7 +98,11 @@ impl<T> Queue<T> {
         let bound = self.bound.load(Ordering::Relaxed);
         self.state.with(|state| {
             if state.closed || state.moved {
-                return Err(if state.moved { PutError::Moved(item) } else { PutError::Closed(item) });
+                return Err(if state.moved {
+                    PutError::Moved(item)
+                } else {
+                    PutError::Closed(item)
+                });
             }
             if bound != 0 && state.items.len() >= bound {
                 return Err(PutError::Full(item));
@@ -137,7 +146,9 @@ impl<T> Queue<T> {
     /// # Errors
     /// [`Stopped`] if the wait was interrupted or could never have ended.
     pub fn wait_for_item(&self, how: &How<'_>) -> Result<bool, Stopped> {
-        self.wait_until(&self.getters, how, |state| !state.items.is_empty() || state.closed || state.moved)
+        self.wait_until(&self.getters, how, |state| {
+            !state.items.is_empty() || state.closed || state.moved
+        })
     }
 
     /// Sleeps until [`Queue::try_put`] is worth another try. `Ok(false)`: the deadline passed.
@@ -287,7 +298,11 @@ impl<T> Queue<T> {
         wait::step(wait::key_of(self));
         let items = self.state.with(|state| {
             state.closed = true;
-            let items = if drain { std::mem::take(&mut state.items) } else { VecDeque::new() };
+            let items = if drain {
+                std::mem::take(&mut state.items)
+            } else {
+                VecDeque::new()
+            };
             state.unfinished = state.unfinished.saturating_sub(items.len());
             items
         });
@@ -331,6 +346,8 @@ impl<T> Queue<T> {
 
     /// Calls `f` on each item, unless the queue is in use at this moment: for a garbage collector.
     pub fn try_for_each(&self, f: impl FnMut(&T)) -> bool {
-        self.state.try_with(|state| state.items.iter().for_each(f)).is_some()
+        self.state
+            .try_with(|state| state.items.iter().for_each(f))
+            .is_some()
     }
 }

@@ -92,8 +92,17 @@ pub enum Passage {
 impl Barrier {
     /// For `parties` threads, at least 1.
     pub fn new(parties: usize) -> Self {
-        let state = Guarded::new(State { phase: Phase::Filling, arrived: 0, passes: 0, breaks: 0 });
-        Self { parties: AtomicUsize::new(parties), state, early: 0 }
+        let state = Guarded::new(State {
+            phase: Phase::Filling,
+            arrived: 0,
+            passes: 0,
+            breaks: 0,
+        });
+        Self {
+            parties: AtomicUsize::new(parties),
+            state,
+            early: 0,
+        }
     }
 
     /// How many threads meet.
@@ -108,7 +117,13 @@ impl Barrier {
 
     /// How many of them wait at this moment.
     pub fn waiting(&self) -> usize {
-        self.state.with(|state| if state.phase == Phase::Filling { state.arrived } else { 0 })
+        self.state.with(|state| {
+            if state.phase == Phase::Filling {
+                state.arrived
+            } else {
+                0
+            }
+        })
     }
 
     /// Is it broken?
@@ -134,7 +149,10 @@ impl Barrier {
             Phase::Filling => match wait::enqueue(key, how, None, || true) {
                 Some(ticket) => {
                     state.arrived += 1;
-                    Arrival::Waits { index: state.arrived - 1, ticket: ticket.marked(state.round()) }
+                    Arrival::Waits {
+                        index: state.arrived - 1,
+                        ticket: ticket.marked(state.round()),
+                    }
                 }
                 None => Arrival::Broken,
             },
@@ -157,7 +175,10 @@ impl Barrier {
     /// Sleeps until the round is over. The time limit counts until everybody has come, not until the action is done.
     pub fn sleep(&self, ticket: Ticket, how: &How<'_>) -> Passage {
         let round = ticket.mark();
-        let patient = How { deadline: Deadline::NEVER, ..*how };
+        let patient = How {
+            deadline: Deadline::NEVER,
+            ..*how
+        };
         let mut wakeup = ticket.sleep(if round == EARLY { &patient } else { how });
         loop {
             let given_up = match wakeup {
@@ -185,11 +206,21 @@ impl Barrier {
             let broken_before = state.breaks != round as u32;
             if state.round() != round {
                 // Passed, as far as can be told: it is over and no round has broken since.
-                return (Ok(if broken_before { Passage::Broken } else { Passage::Passed }), None);
+                return (
+                    Ok(if broken_before {
+                        Passage::Broken
+                    } else {
+                        Passage::Passed
+                    }),
+                    None,
+                );
             }
             if let Some(patient) = patient.filter(|_| state.phase == Phase::Acting) {
                 let ticket = wait::enqueue(wait::key_of(&self.state), patient, None, || true);
-                return (ticket.map_or(Ok(Passage::Broken), |ticket| Err(ticket.marked(round))), None);
+                return (
+                    ticket.map_or(Ok(Passage::Broken), |ticket| Err(ticket.marked(round))),
+                    None,
+                );
             }
             state.start_over(Phase::Broken);
             state.breaks = state.breaks.wrapping_add(1);
@@ -240,7 +271,10 @@ impl Barrier {
     /// Empties both queues, with the state locked, so that nobody of the next round is woken for this one.
     fn take(&self) -> (Batch, Batch) {
         let round = wait::take(wait::key_of(&self.state), usize::MAX, |_, _| {});
-        (round, wait::take(wait::key_of(&self.early), usize::MAX, |_, _| {}))
+        (
+            round,
+            wait::take(wait::key_of(&self.early), usize::MAX, |_, _| {}),
+        )
     }
 }
 
@@ -250,4 +284,3 @@ fn wake(batches: Option<(Batch, Batch)>, message: u32) {
         early.wake(if message == PASSED { RETRY } else { message });
     }
 }
-

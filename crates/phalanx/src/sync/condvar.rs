@@ -21,7 +21,9 @@ pub struct Condvar {
 impl Condvar {
     /// Without waiters.
     pub fn new() -> Self {
-        Self { maybe: AtomicU32::new(0) }
+        Self {
+            maybe: AtomicU32::new(0),
+        }
     }
 
     /// Enters the queue. The caller has the lock, gives it back next, and then sleeps in [`Condvar::sleep`].
@@ -60,7 +62,11 @@ impl Condvar {
     #[inline]
     pub fn notify(&self, n: usize) -> usize {
         wait::step(wait::key_of(self));
-        if self.maybe.load(Ordering::Relaxed) == 0 { 0 } else { self.notify_waiters(n) }
+        if self.maybe.load(Ordering::Relaxed) == 0 {
+            0
+        } else {
+            self.notify_waiters(n)
+        }
     }
 
     #[cold]
@@ -74,7 +80,11 @@ impl Condvar {
 
     /// How many threads wait at this moment.
     pub fn waiters(&self) -> usize {
-        if self.maybe.load(Ordering::Relaxed) == 0 { 0 } else { wait::count(wait::key_of(self)) }
+        if self.maybe.load(Ordering::Relaxed) == 0 {
+            0
+        } else {
+            wait::count(wait::key_of(self))
+        }
     }
 
     /// Forgets the waiters, in the child of a `fork`.

@@ -27,7 +27,9 @@ pub struct Event {
 impl Event {
     /// A clear event.
     pub fn new() -> Self {
-        Self { word: AtomicU32::new(0) }
+        Self {
+            word: AtomicU32::new(0),
+        }
     }
 
     /// Is it set?
@@ -45,7 +47,10 @@ impl Event {
         let mut word = self.word.load(Ordering::Relaxed);
         while word & WAITERS == 0 {
             // SYNC(event): pairs with the Acquire loads in is_set and wait.
-            match self.word.compare_exchange_weak(word, SET, Ordering::Release, Ordering::Relaxed) {
+            match self
+                .word
+                .compare_exchange_weak(word, SET, Ordering::Release, Ordering::Relaxed)
+            {
                 Ok(_) => return,
                 Err(now) => word = now,
             }
@@ -76,9 +81,7 @@ impl Event {
         if self.is_set() {
             return Ok(true);
         }
-        let clear = || {
-            self.word.fetch_or(WAITERS, Ordering::Acquire) & SET == 0
-        };
+        let clear = || self.word.fetch_or(WAITERS, Ordering::Acquire) & SET == 0;
         match wait::park(wait::key_of(self), how, None, clear) {
             Wakeup::Unparked(_) | Wakeup::Invalid => Ok(true),
             Wakeup::TimedOut => Ok(self.is_set()),

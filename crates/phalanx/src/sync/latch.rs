@@ -23,7 +23,10 @@ pub struct Latch {
 impl Latch {
     /// A shut gate.
     pub fn new() -> Self {
-        Self { word: AtomicU32::new(0), opener: AtomicU32::new(0) }
+        Self {
+            word: AtomicU32::new(0),
+            opener: AtomicU32::new(0),
+        }
     }
 
     /// The calling thread promises to open it.
@@ -62,9 +65,7 @@ impl Latch {
         if self.is_open() {
             return Ok(true);
         }
-        let shut = || {
-            self.word.fetch_or(WAITERS, Ordering::Acquire) & OPEN == 0
-        };
+        let shut = || self.word.fetch_or(WAITERS, Ordering::Acquire) & OPEN == 0;
         match wait::park(wait::key_of(self), how, Some(&self.opener), shut) {
             Wakeup::Unparked(_) | Wakeup::Invalid => Ok(true),
             Wakeup::TimedOut => Ok(self.is_open()),

@@ -45,13 +45,17 @@ impl Mutex {
     /// A free lock.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self { word: AtomicU32::new(0) }
+        Self {
+            word: AtomicU32::new(0),
+        }
     }
 
     /// A free lock.
     #[cfg(loom)]
     pub fn new() -> Self {
-        Self { word: AtomicU32::new(0) }
+        Self {
+            word: AtomicU32::new(0),
+        }
     }
 
     /// Takes the lock if it is free.
@@ -60,7 +64,10 @@ impl Mutex {
         wait::step(wait::key_of(self));
         let mine = wait::current() | hold as u32;
         // SYNC(mutex): pairs with the Release stores in unlock; what the last owner did is seen.
-        match self.word.compare_exchange(0, mine, Ordering::Acquire, Ordering::Relaxed) {
+        match self
+            .word
+            .compare_exchange(0, mine, Ordering::Acquire, Ordering::Relaxed)
+        {
             Ok(_) => true,
             Err(word) => word & OWNER == 0 && self.try_lock_parked(mine),
         }
@@ -71,7 +78,12 @@ impl Mutex {
         let mut word = self.word.load(Ordering::Relaxed);
         while word & OWNER == 0 {
             // SYNC(mutex): as in try_lock.
-            match self.word.compare_exchange_weak(word, mine | (word & PARKED), Ordering::Acquire, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(
+                word,
+                mine | (word & PARKED),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }
@@ -94,7 +106,10 @@ impl Mutex {
                 continue;
             }
             if word & PARKED == 0
-                && self.word.compare_exchange(word, word | PARKED, Ordering::Relaxed, Ordering::Relaxed).is_err()
+                && self
+                    .word
+                    .compare_exchange(word, word | PARKED, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_err()
             {
                 continue;
             }
@@ -127,7 +142,12 @@ impl Mutex {
             return Err(NotLocked);
         }
         // SYNC(mutex): pairs with the Acquire exchanges in try_lock.
-        if word & PARKED == 0 && self.word.compare_exchange(word, 0, Ordering::Release, Ordering::Relaxed).is_ok() {
+        if word & PARKED == 0
+            && self
+                .word
+                .compare_exchange(word, 0, Ordering::Release, Ordering::Relaxed)
+                .is_ok()
+        {
             return Ok(());
         }
         self.unlock_parked()

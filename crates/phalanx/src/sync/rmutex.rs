@@ -26,14 +26,18 @@ pub struct RMutex {
 impl RMutex {
     /// A free lock.
     pub fn new() -> Self {
-        Self { mutex: Mutex::new(), count: AtomicU64::new(0) }
+        Self {
+            mutex: Mutex::new(),
+            count: AtomicU64::new(0),
+        }
     }
 
     /// Takes the lock if it is free or already owned by this thread.
     #[inline]
     pub fn try_lock(&self) -> bool {
         if self.is_mine() {
-            self.count.store(self.count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            self.count
+                .store(self.count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             return true;
         }
         let taken = self.mutex.try_lock(Hold::Scoped);
@@ -57,7 +61,8 @@ impl RMutex {
     /// See [`Mutex::lock`].
     pub fn lock_many(&self, times: u64, how: &How<'_>) -> Result<bool, Stopped> {
         if self.is_mine() {
-            self.count.store(self.count.load(Ordering::Relaxed) + times, Ordering::Relaxed);
+            self.count
+                .store(self.count.load(Ordering::Relaxed) + times, Ordering::Relaxed);
             return Ok(true);
         }
         let taken = self.mutex.lock(Hold::Scoped, how)?;
@@ -83,7 +88,11 @@ impl RMutex {
         }
         let count = self.count.load(Ordering::Relaxed) - 1;
         self.count.store(count, Ordering::Relaxed);
-        if count == 0 { self.mutex.unlock().map_err(|_| NotOwner) } else { Ok(()) }
+        if count == 0 {
+            self.mutex.unlock().map_err(|_| NotOwner)
+        } else {
+            Ok(())
+        }
     }
 
     /// Gives it back entirely and says how often it had been taken.
@@ -107,7 +116,11 @@ impl RMutex {
 
     /// How often its owner has taken it, 0 if it is free.
     pub fn count(&self) -> u64 {
-        if self.mutex.is_locked() { self.count.load(Ordering::Relaxed) } else { 0 }
+        if self.mutex.is_locked() {
+            self.count.load(Ordering::Relaxed)
+        } else {
+            0
+        }
     }
 
     /// The number of the owning thread, 0 if it is free.

@@ -49,7 +49,10 @@ impl Semaphore {
         if permits > bound || bound > Self::MOST {
             return Err(Overflow);
         }
-        Ok(Self { word: AtomicU64::new(permits * ONE), bound: AtomicU64::new(bound) })
+        Ok(Self {
+            word: AtomicU64::new(permits * ONE),
+            bound: AtomicU64::new(bound),
+        })
     }
 
     /// Starts over with `permits` permits and `bound`, for a holder that is initialised late. Nobody may use it yet.
@@ -72,7 +75,10 @@ impl Semaphore {
         let mut word = self.word.load(Ordering::Relaxed);
         while word >= ONE {
             // SYNC(semaphore): pairs with the Release exchange in release.
-            match self.word.compare_exchange_weak(word, word - ONE, Ordering::Acquire, Ordering::Relaxed) {
+            match self
+                .word
+                .compare_exchange_weak(word, word - ONE, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }
@@ -89,9 +95,7 @@ impl Semaphore {
             if self.try_acquire() {
                 return Ok(true);
             }
-            let none = || {
-                self.word.fetch_or(WAITERS, Ordering::Relaxed) < ONE
-            };
+            let none = || self.word.fetch_or(WAITERS, Ordering::Relaxed) < ONE;
             match wait::park(wait::key_of(self), how, None, none) {
                 Wakeup::Unparked(_) | Wakeup::Invalid => {}
                 Wakeup::TimedOut => return Ok(self.try_acquire()),
@@ -119,7 +123,10 @@ impl Semaphore {
                 return Err(Overflow);
             }
             // SYNC(semaphore): pairs with the Acquire exchange in try_acquire.
-            match self.word.compare_exchange_weak(word, word + n * ONE, Ordering::Release, Ordering::Relaxed) {
+            match self
+                .word
+                .compare_exchange_weak(word, word + n * ONE, Ordering::Release, Ordering::Relaxed)
+            {
                 Ok(_) => break,
                 Err(now) => word = now,
             }
@@ -137,11 +144,16 @@ impl Semaphore {
 
     #[cold]
     fn wake(&self, n: u64) {
-        wait::unpark(wait::key_of(self), usize::try_from(n).unwrap_or(usize::MAX), 0, |_, more| {
-            if !more {
-                self.word.fetch_and(!WAITERS, Ordering::Relaxed);
-            }
-        });
+        wait::unpark(
+            wait::key_of(self),
+            usize::try_from(n).unwrap_or(usize::MAX),
+            0,
+            |_, more| {
+                if !more {
+                    self.word.fetch_and(!WAITERS, Ordering::Relaxed);
+                }
+            },
+        );
     }
 
     /// How many permits there are at this moment.

@@ -50,28 +50,39 @@ pub(super) fn strangers(known: &[u32]) -> Strangers {
     // visit to its second, so there was a moment between the rounds when all of them slept.
     let mut rounds = [const { Vec::new() }; 2];
     for round in &mut rounds {
-        let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Strangers::Unknown };
+        let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+            return Strangers::Unknown;
+        };
         for task in tasks {
-            let id = task.ok().and_then(|task| task.file_name().to_str()?.parse::<u32>().ok());
+            let id = task
+                .ok()
+                .and_then(|task| task.file_name().to_str()?.parse::<u32>().ok());
             let Some(id) = id else { return Strangers::Unknown };
             if !known.contains(&id) {
                 // In this order: with the count read first, it could wake after that and sleep again before the other.
                 if !sleeps_for_good(id) {
                     return Strangers::Awake;
                 }
-                let Some(sleeps) = how_often_asleep(id) else { return Strangers::Awake };
+                let Some(sleeps) = how_often_asleep(id) else {
+                    return Strangers::Awake;
+                };
                 round.push((id, sleeps));
             }
         }
         round.sort_unstable();
     }
-    if rounds[0] == rounds[1] { Strangers::Asleep } else { Strangers::Awake }
+    if rounds[0] == rounds[1] {
+        Strangers::Asleep
+    } else {
+        Strangers::Awake
+    }
 }
 
 /// How often thread `id` has gone to sleep so far.
 fn how_often_asleep(id: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/self/task/{id}/status")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok())
+    text.lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok())
 }
 
 /// Is thread `id` inside a futex wait without a time limit, on a word private to this process?
@@ -81,12 +92,18 @@ fn sleeps_for_good(id: u32) -> bool {
     const WAIT_BITSET: u64 = 9;
     const PRIVATE: u64 = 128;
     const OPERATION: u64 = 127;
-    let Ok(text) = std::fs::read_to_string(format!("/proc/self/task/{id}/syscall")) else { return false };
+    let Ok(text) = std::fs::read_to_string(format!("/proc/self/task/{id}/syscall")) else {
+        return false;
+    };
     let mut fields = text.split_ascii_whitespace();
     if fields.next().and_then(|n| n.parse::<i64>().ok()) != Some(libc::SYS_futex) {
         return false;
     }
-    let mut argument = || fields.next().and_then(|n| u64::from_str_radix(n.trim_start_matches("0x"), 16).ok());
+    let mut argument = || {
+        fields
+            .next()
+            .and_then(|n| u64::from_str_radix(n.trim_start_matches("0x"), 16).ok())
+    };
     let (Some(_word), Some(operation), Some(_value), Some(timeout)) =
         (argument(), argument(), argument(), argument())
     else {

@@ -15,8 +15,11 @@ loom::lazy_static! {
 
 pub(super) fn sleep_on(word: &AtomicU32, expected: u32, until: Option<u64>) -> Slept {
     if until.is_some() {
-        loom::thread::yield_now();
-        return if word.load(Ordering::SeqCst) == expected { Slept::TimedOut } else { Slept::Woken };
+        return if word.load(Ordering::SeqCst) == expected {
+            Slept::TimedOut
+        } else {
+            Slept::Woken
+        };
     }
     let mut guard = SHELF.lock.lock().unwrap();
     while word.load(Ordering::SeqCst) == expected {

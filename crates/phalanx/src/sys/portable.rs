@@ -1,5 +1,9 @@
 //! Any platform with threads: `std` only, no processes. Also built and tested on Linux.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is the layer that the ban protects")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "this is the layer that the ban protects"
+)]
 
 use super::{Slept, Strangers};
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
@@ -24,7 +28,9 @@ pub(super) fn sleep_on(word: &AtomicU32, expected: u32, until: Option<u64>) -> S
         None => drop(bell.wait(guard).unwrap_or_else(PoisonError::into_inner)),
         Some(until) => {
             let left = Duration::from_nanos(until.saturating_sub(now()));
-            let (_guard, result) = bell.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner);
+            let (_guard, result) = bell
+                .wait_timeout(guard, left)
+                .unwrap_or_else(PoisonError::into_inner);
             if result.timed_out() {
                 return Slept::TimedOut;
             }

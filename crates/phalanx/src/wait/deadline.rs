@@ -13,7 +13,11 @@ impl Deadline {
 
     /// `time` from now. A time too long for the clock is no limit.
     pub fn after(time: Duration) -> Self {
-        Self(u64::try_from(time.as_nanos()).ok().and_then(|ns| sys::now().checked_add(ns)))
+        Self(
+            u64::try_from(time.as_nanos())
+                .ok()
+                .and_then(|ns| sys::now().checked_add(ns)),
+        )
     }
 
     /// The point itself, in nanoseconds of [`sys::now`].

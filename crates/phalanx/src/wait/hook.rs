@@ -52,6 +52,7 @@ static LOOK: OnceLock<fn()> = OnceLock::new();
 loom::lazy_static! {
     static ref MODE: AtomicU32 = AtomicU32::new(Mode::Off as u32);
     static ref LISTENING: AtomicBool = AtomicBool::new(false);
+    static ref LOOK: crate::prim::Guarded<Option<fn()>> = crate::prim::Guarded::new(None);
 }
 
 /// Sets what happens when a deadlock is found.
@@ -74,6 +75,12 @@ pub fn set_look(look: fn()) {
     let _ = LOOK.set(look);
 }
 
+/// Plugs in the detector of a model.
+#[cfg(loom)]
+pub fn set_look(look: fn()) {
+    LOOK.with(|slot| *slot = Some(look));
+}
+
 /// Plugs in a listener for [`super::step`]. The first one stays.
 #[cfg(not(loom))]
 pub fn set_step(step: fn(usize)) {
@@ -84,6 +91,10 @@ pub fn set_step(step: fn(usize)) {
 pub(super) fn look() {
     #[cfg(not(loom))]
     if let Some(look) = LOOK.get() {
+        look();
+    }
+    #[cfg(loom)]
+    if let Some(look) = LOOK.with(|slot| *slot) {
         look();
     }
 }

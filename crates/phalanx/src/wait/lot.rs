@@ -121,7 +121,10 @@ impl Batch {
 
     /// Wakes them, handing over `message` (below 2^31).
     pub fn wake(self, message: u32) {
-        self.first.into_iter().chain(self.rest).for_each(|node| node.notify(message));
+        self.first
+            .into_iter()
+            .chain(self.rest)
+            .for_each(|node| node.notify(message));
     }
 
     fn add(&mut self, node: &'static Node) {

@@ -14,7 +14,7 @@ mod ticket;
 pub use deadline::Deadline;
 pub use lot::{Batch, count, take, unpark, unpark_one};
 pub use roster::{Facts, Owner, Sleeper, current, facts, live_threads, lost_in_fork, register, set_daemon};
-pub use ticket::{Ticket, enqueue, park};
+pub use ticket::{Ticket, enqueue, park, processors};
 
 #[cfg(not(loom))]
 pub(crate) use ticket::tell;
@@ -85,17 +85,28 @@ pub struct How<'a> {
     pub interrupt: &'a dyn Interrupt,
 }
 
-static PLAIN: Reason = Reason { name: "wait", role: Role::Wait };
+static PLAIN: Reason = Reason {
+    name: "wait",
+    role: Role::Wait,
+};
 
 impl How<'static> {
     /// Without a time limit.
     pub fn forever() -> Self {
-        Self { reason: &PLAIN, subject: 0, deadline: Deadline::NEVER, interrupt: &Steady }
+        Self {
+            reason: &PLAIN,
+            subject: 0,
+            deadline: Deadline::NEVER,
+            interrupt: &Steady,
+        }
     }
 
     /// At most for `time`.
     pub fn at_most(time: std::time::Duration) -> Self {
-        Self { deadline: Deadline::after(time), ..Self::forever() }
+        Self {
+            deadline: Deadline::after(time),
+            ..Self::forever()
+        }
     }
 }
 

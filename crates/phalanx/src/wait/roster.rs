@@ -19,7 +19,7 @@ pub(crate) struct Record {
     pub(super) waiting: AtomicPtr<Node>,
     /// Grows at the begin and at the end of each wait and after a signal, so equal values mean one unbroken sleep.
     pub(super) seq: AtomicU64,
-    /// How long spinning has paid off lately, in rounds. Only its own thread uses it.
+    /// How long spinning has paid off lately, in nanoseconds. Only its own thread uses it.
     pub(super) patience: AtomicU32,
 }
 
@@ -31,12 +31,19 @@ pub(super) struct Roster {
 
 impl Roster {
     pub(super) const fn new() -> Self {
-        Self { live: Vec::new(), free: Vec::new(), last_id: 0 }
+        Self {
+            live: Vec::new(),
+            free: Vec::new(),
+            last_id: 0,
+        }
     }
 
     #[cfg(not(loom))]
     pub(super) fn find(&self, thread: u32) -> Option<&'static Record> {
-        self.live.iter().find(|record| record.id.load(Ordering::Relaxed) == thread).copied()
+        self.live
+            .iter()
+            .find(|record| record.id.load(Ordering::Relaxed) == thread)
+            .copied()
     }
 }
 
@@ -180,7 +187,10 @@ pub fn facts(id: u32) -> Option<Facts> {
 /// All live threads that ever came through the door.
 pub fn live_threads() -> Vec<Facts> {
     let live = door().roster.with(|roster| roster.live.clone());
-    live.into_iter().map(look_at).filter(|facts| facts.thread != 0).collect()
+    live.into_iter()
+        .map(look_at)
+        .filter(|facts| facts.thread != 0)
+        .collect()
 }
 
 fn look_at(record: &'static Record) -> Facts {
@@ -220,7 +230,11 @@ fn install_fork_handlers() {
         let me = ME.with(|cell| cell.get());
         let last_id = door().roster.with(|roster| roster.last_id);
         door().forked_at.store(last_id, Ordering::Relaxed);
-        door().roster.with(|roster| roster.live.retain(|other| me.is_some_and(|me| ptr::eq(*other, me))));
+        door().roster.with(|roster| {
+            roster
+                .live
+                .retain(|other| me.is_some_and(|me| ptr::eq(*other, me)))
+        });
         if let Some(me) = me {
             me.os_id.store(sys::os_thread_id(), Ordering::Relaxed);
         }

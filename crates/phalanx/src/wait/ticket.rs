@@ -4,7 +4,9 @@ use super::hook::{self, Mode, Report};
 use super::lot::{self, door};
 use super::roster::{self, Owner, Record, Sleeper};
 use super::{How, OWNER, OwnerWord, Reason, SCOPED, Stopped, Wakeup};
-use crate::prim::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Guarded, Ordering, fence, spin_loop, yield_now};
+use crate::prim::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Guarded, Ordering, fence, spin_loop, yield_now,
+};
 use crate::sys::{self, Slept};
 use std::ptr;
 
@@ -27,9 +29,10 @@ const NOTIFIED: u32 = 1 << 31;
 
 /// Between two looks of a sleeping thread that looks after deadlocks or signals.
 const TICK: u64 = 100_000_000;
-/// A thread spins this many rounds at the most before it sleeps, about 20 us.
-const MOST_PATIENCE: u32 = 2_000;
-const LEAST_PATIENCE: u32 = 32;
+/// A thread spins for this many nanoseconds at the most before it sleeps: about as long as an idle processor needs to
+/// wake.
+const MOST_PATIENCE: u32 = 30_000;
+const LEAST_PATIENCE: u32 = 500;
 
 /// The place of one wait in a queue. Nodes are used again, never freed: a late wake-up hits a live word.
 pub(crate) struct Node {
@@ -90,7 +93,10 @@ impl Node {
     /// Asks an unwatched sleeper to look for deadlocks. `false`: this one cannot.
     pub(super) fn poke(&self) -> bool {
         let poked = self.unwatched.load(Ordering::SeqCst)
-            && self.token.compare_exchange(SLEEPING, POKED, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            && self
+                .token
+                .compare_exchange(SLEEPING, POKED, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok();
         if poked {
             sys::wake(&self.token);
         }
@@ -104,14 +110,17 @@ impl Node {
         let key = node.key.load(Ordering::Relaxed);
         lot::pinned(key, node, || {
             // All is read while the node cannot leave its queue, so all of it belongs to one wait.
-            if !node.serves(record, thread, seq) || !node.settled() || node.key.load(Ordering::Relaxed) != key {
+            if !node.serves(record, thread, seq) || !node.settled() || node.key.load(Ordering::Relaxed) != key
+            {
                 return None;
             }
             // SAFETY: a node in a queue is described, and its reason is 'static.
             let reason = unsafe { node.reason.load(Ordering::Relaxed).as_ref() }?;
             // SAFETY: while the node is in its queue its thread is inside the wait and borrows the word.
             let word = unsafe { node.owner.load(Ordering::Relaxed).as_ref() };
-            let owner = word.map(|word| word.load(Ordering::Relaxed)).filter(|word| word & OWNER != 0);
+            let owner = word
+                .map(|word| word.load(Ordering::Relaxed))
+                .filter(|word| word & OWNER != 0);
             Some(Sleeper {
                 thread,
                 ident: record.ident.load(Ordering::Relaxed),
@@ -120,7 +129,10 @@ impl Node {
                 reason,
                 subject: node.subject.load(Ordering::Relaxed),
                 key,
-                owner: owner.map(|word| Owner { thread: word & OWNER, scoped: word & SCOPED != 0 }),
+                owner: owner.map(|word| Owner {
+                    thread: word & OWNER,
+                    scoped: word & SCOPED != 0,
+                }),
                 timed: node.timed.load(Ordering::Relaxed),
                 seq,
             })
@@ -143,7 +155,11 @@ impl Node {
     #[cfg(not(loom))]
     fn strike(&self, token: u32) -> bool {
         // SYNC(token): as in `notify`.
-        let strike = |from| self.token.compare_exchange(from, token, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        let strike = |from| {
+            self.token
+                .compare_exchange(from, token, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        };
         // The sleeper itself may turn POKED into SLEEPING between the two, hence the third.
         strike(SLEEPING) || strike(POKED) || strike(SLEEPING)
     }
@@ -171,7 +187,9 @@ impl Node {
 #[cfg(not(loom))]
 pub(crate) fn tell(sleeper: &Sleeper, report: Report, mode: Mode) -> bool {
     let record = door().roster.with(|roster| roster.find(sleeper.thread));
-    let Some((record, node)) = record.and_then(|record| Some((record, Node::of(record)?))) else { return false };
+    let Some((record, node)) = record.and_then(|record| Some((record, Node::of(record)?))) else {
+        return false;
+    };
     let give = |token: u32| {
         if !node.serves(record, sleeper.thread, sleeper.seq) || !node.settled() {
             return false;
@@ -202,7 +220,12 @@ pub struct Ticket {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Node(thread {}, key {:#x})", self.thread(), self.key.load(Ordering::Relaxed))
+        write!(
+            f,
+            "Node(thread {}, key {:#x})",
+            self.thread(),
+            self.key.load(Ordering::Relaxed)
+        )
     }
 }
 
@@ -224,17 +247,30 @@ pub fn enqueue(
     let node = Node::get();
     node.token.store(WAITING, Ordering::Relaxed);
     node.key.store(key, Ordering::Relaxed);
-    node.thread.store(me.id.load(Ordering::Relaxed), Ordering::Relaxed);
-    node.reason.store(ptr::from_ref(how.reason).cast_mut(), Ordering::Relaxed);
+    node.thread
+        .store(me.id.load(Ordering::Relaxed), Ordering::Relaxed);
+    node.reason
+        .store(ptr::from_ref(how.reason).cast_mut(), Ordering::Relaxed);
     node.subject.store(how.subject, Ordering::Relaxed);
-    node.owner.store(owner.map_or(ptr::null_mut(), |word| ptr::from_ref(word).cast_mut()), Ordering::Relaxed);
+    node.owner.store(
+        owner.map_or(ptr::null_mut(), |word| ptr::from_ref(word).cast_mut()),
+        Ordering::Relaxed,
+    );
     node.timed.store(!how.deadline.is_never(), Ordering::Relaxed);
     node.unwatched.store(false, Ordering::Relaxed);
-    node.outer.store(me.waiting.load(Ordering::Relaxed), Ordering::Relaxed);
-    let ticket = Ticket { key, node, me, over: false, mark: 0 };
+    node.outer
+        .store(me.waiting.load(Ordering::Relaxed), Ordering::Relaxed);
+    let ticket = Ticket {
+        key,
+        node,
+        me,
+        over: false,
+        mark: 0,
+    };
     me.seq.fetch_add(1, Ordering::AcqRel);
     // SYNC(waiting): pairs with the Acquire load in `Node::of`; the description is seen with the pointer.
-    me.waiting.store(ptr::from_ref(node).cast_mut(), Ordering::Release);
+    me.waiting
+        .store(ptr::from_ref(node).cast_mut(), Ordering::Release);
     if lot::push(key, node, valid) {
         Some(ticket)
     } else {
@@ -275,7 +311,12 @@ impl Ticket {
                     {
                         how.interrupt.report(&report);
                     }
-                    let exchange = self.node.token.compare_exchange(token, SLEEPING, Ordering::AcqRel, Ordering::Relaxed);
+                    let exchange = self.node.token.compare_exchange(
+                        token,
+                        SLEEPING,
+                        Ordering::AcqRel,
+                        Ordering::Relaxed,
+                    );
                     if exchange.is_err() {
                         continue;
                     }
@@ -310,7 +351,8 @@ impl Ticket {
                     look = true;
                 }
                 Slept::TimedOut => {
-                    if how.deadline.has_passed() || cfg!(loom) {
+                    // In a model the time has come as soon as there is a limit.
+                    if how.deadline.has_passed() || (cfg!(loom) && !how.deadline.is_never()) {
                         return self.leave(Wakeup::TimedOut);
                     }
                     if how.interrupt.ticks() && self.check(how) {
@@ -342,7 +384,10 @@ impl Ticket {
     /// Asks the caller whether to end the wait. This thread is awake meanwhile: it may run signal handlers.
     fn check(&self, how: &How<'_>) -> bool {
         // Where a waker or the detector was faster, the loop sees it.
-        let _ = self.node.token.compare_exchange(SLEEPING, WAITING, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self
+            .node
+            .token
+            .compare_exchange(SLEEPING, WAITING, Ordering::AcqRel, Ordering::Relaxed);
         how.interrupt.check()
     }
 
@@ -367,25 +412,42 @@ impl Ticket {
             return None;
         }
         let spinners = &door().spinners;
-        let patience = self.me.patience.load(Ordering::Relaxed).clamp(LEAST_PATIENCE, MOST_PATIENCE);
+        let patience = self
+            .me
+            .patience
+            .load(Ordering::Relaxed)
+            .clamp(LEAST_PATIENCE, MOST_PATIENCE);
         // One processor has to be left for the thread that will wake us.
         if spinners.fetch_add(1, Ordering::Relaxed) as usize >= processors() - 1 {
             spinners.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let mut message = None;
-        for _ in 0..patience {
-            // SYNC(token): pairs with the swap in `notify`.
+        let end = sys::now() + u64::from(patience);
+        let message = loop {
+            for _ in 0..16 {
+                // SYNC(token): pairs with the swap in `notify`.
+                if self.node.token.load(Ordering::Acquire) & NOTIFIED != 0 {
+                    break;
+                }
+                spin_loop();
+            }
             let token = self.node.token.load(Ordering::Acquire);
             if token & NOTIFIED != 0 {
-                message = Some(token & !NOTIFIED);
-                break;
+                break Some(token & !NOTIFIED);
             }
-            spin_loop();
-        }
+            if sys::now() >= end {
+                break None;
+            }
+        };
         spinners.fetch_sub(1, Ordering::Relaxed);
-        let next = if message.is_some() { patience * 2 } else { patience / 2 };
-        self.me.patience.store(next.clamp(LEAST_PATIENCE, MOST_PATIENCE), Ordering::Relaxed);
+        let next = if message.is_some() {
+            patience * 2
+        } else {
+            patience / 2
+        };
+        self.me
+            .patience
+            .store(next.clamp(LEAST_PATIENCE, MOST_PATIENCE), Ordering::Relaxed);
         message
     }
 
@@ -395,7 +457,9 @@ impl Ticket {
 
     /// Leaves the queue with `ending`, or with the wake-up that came first.
     fn leave(mut self, ending: Wakeup) -> Wakeup {
-        let Some(token) = self.pull() else { return self.end(ending) };
+        let Some(token) = self.pull() else {
+            return self.end(ending);
+        };
         let stop = matches!(ending, Wakeup::Stopped(_));
         match self.node.verdict.with(Option::take) {
             Some(report) if token == DOOMED => self.end(Wakeup::Stopped(Stopped::Deadlock(report))),
@@ -416,14 +480,17 @@ impl Drop for Ticket {
             self.pull();
         }
         self.me.seq.fetch_add(1, Ordering::AcqRel);
-        self.me.waiting.store(self.node.outer.load(Ordering::Relaxed), Ordering::Release);
+        self.me
+            .waiting
+            .store(self.node.outer.load(Ordering::Relaxed), Ordering::Release);
         if !cfg!(loom) {
             door().spare.with(|spare| spare.push(self.node));
         }
     }
 }
 
-fn processors() -> usize {
+/// How many threads can run at one time; asked once.
+pub fn processors() -> usize {
     #[cfg(loom)]
     return 1;
     #[cfg(not(loom))]
@@ -449,10 +516,17 @@ struct Watch {
 
 impl Watch {
     fn new(how: &How<'_>, me: &Record, node: &'static Node) -> Self {
-        let watched = !cfg!(loom) && how.deadline.is_never() && hook::mode() != Mode::Off;
-        let ticks = !cfg!(loom) && how.interrupt.ticks();
+        let watched = how.deadline.is_never() && hook::mode() != Mode::Off;
+        let ticks = how.interrupt.ticks();
         let next = (watched || ticks).then(|| sys::now() + TICK);
-        Self { me: me.id.load(Ordering::Relaxed), node, watched, sentinel: false, next, ticks }
+        Self {
+            me: me.id.load(Ordering::Relaxed),
+            node,
+            watched,
+            sentinel: false,
+            next,
+            ticks,
+        }
     }
 
     fn until(&self, how: &How<'_>) -> Option<u64> {
@@ -464,11 +538,11 @@ impl Watch {
 
     /// Will this thread sleep on without a look of its own?
     fn unwatched(&self) -> bool {
-        self.watched && self.next.is_none()
+        self.watched && !self.sentinel && self.next.is_none()
     }
 
     fn look(&mut self) {
-        let now = if cfg!(loom) { 0 } else { sys::now() };
+        let now = sys::now();
         self.next = self.ticks.then_some(now + TICK);
         if !self.watched {
             return;
@@ -485,7 +559,8 @@ impl Watch {
             Err(_) => return,
         }
         self.node.unwatched.store(false, Ordering::SeqCst);
-        self.next = Some(now + if self.ticks { TICK } else { 2 * TICK });
+        // In a model, where time runs out at once, the sentinel looks once for each time it takes the post.
+        self.next = (self.ticks || !cfg!(loom)).then_some(now + if self.ticks { TICK } else { 2 * TICK });
         hook::look();
     }
 }

@@ -16,7 +16,9 @@ pub struct Finding {
 
 /// Looks for a thread whose owner is gone, then for a cycle, then for a process all asleep.
 pub fn find(threads: &[Facts]) -> Option<Finding> {
-    orphan(threads).or_else(|| cycle(threads)).or_else(|| all_asleep(threads))
+    orphan(threads)
+        .or_else(|| cycle(threads))
+        .or_else(|| all_asleep(threads))
 }
 
 /// The sleeper at `at`, if its wait has no time limit.
@@ -32,7 +34,11 @@ fn blocker(threads: &[Facts], at: usize) -> Option<Option<usize>> {
 
 fn orphan(threads: &[Facts]) -> Option<Finding> {
     let at = (0..threads.len()).find(|&at| blocker(threads, at) == Some(None))?;
-    Some(Finding { cause: Cause::Orphan, threads: vec![at], victim: at })
+    Some(Finding {
+        cause: Cause::Orphan,
+        threads: vec![at],
+        victim: at,
+    })
 }
 
 fn cycle(threads: &[Facts]) -> Option<Finding> {
@@ -55,8 +61,15 @@ fn cycle(threads: &[Facts]) -> Option<Finding> {
                 members.push(next);
                 next = blocker(threads, next)??;
             }
-            let victim = *members.iter().max_by_key(|&&member| rank(threads, member)).unwrap_or(&at);
-            return Some(Finding { cause: Cause::Cycle, threads: members, victim });
+            let victim = *members
+                .iter()
+                .max_by_key(|&&member| rank(threads, member))
+                .unwrap_or(&at);
+            return Some(Finding {
+                cause: Cause::Cycle,
+                threads: members,
+                victim,
+            });
         }
     }
     None
@@ -78,13 +91,19 @@ fn all_asleep(threads: &[Facts]) -> Option<Finding> {
     if told(victim).0 == 0 {
         return None;
     }
-    Some(Finding { cause: Cause::Asleep, threads: (0..threads.len()).collect(), victim })
+    Some(Finding {
+        cause: Cause::Asleep,
+        threads: (0..threads.len()).collect(),
+        victim,
+    })
 }
 
 /// Whom to tell: an ordinary wait before a join before an idle worker, a thread that the program waits for before a
 /// daemon, the oldest thread first.
 fn rank(threads: &[Facts], at: usize) -> (u8, bool, std::cmp::Reverse<u32>) {
-    let Some(sleeper) = &threads[at].asleep else { return (0, false, std::cmp::Reverse(u32::MAX)) };
+    let Some(sleeper) = &threads[at].asleep else {
+        return (0, false, std::cmp::Reverse(u32::MAX));
+    };
     let role = match sleeper.reason.role {
         Role::Idle => 0,
         Role::Join => 1,

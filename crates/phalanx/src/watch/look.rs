@@ -22,17 +22,29 @@ fn look() {
         return;
     }
     let before = wait::live_threads();
-    let Some(finding) = graph::find(&before) else { return };
+    let Some(finding) = graph::find(&before) else {
+        return;
+    };
     let victim = &before[finding.victim];
-    let Some(sleeper) = victim.asleep.as_ref() else { return };
+    let Some(sleeper) = victim.asleep.as_ref() else {
+        return;
+    };
     if finding.cause == Cause::Asleep && !nobody_can_wake(&before) {
         return;
     }
     if !still_so(&before, &finding) {
         return;
     }
-    let threads = finding.threads.iter().filter_map(|&at| before[at].asleep.clone()).collect();
-    let report = Report { cause: finding.cause, threads, victim: victim.thread };
+    let threads = finding
+        .threads
+        .iter()
+        .filter_map(|&at| before[at].asleep.clone())
+        .collect();
+    let report = Report {
+        cause: finding.cause,
+        threads,
+        victim: victim.thread,
+    };
     if mode == Mode::Report && !first_time(sleeper) {
         return;
     }
@@ -43,7 +55,11 @@ fn look() {
 /// sleeps overlap at one moment, and the owners seen in both are the owners of that moment.
 fn still_so(before: &[Facts], finding: &Finding) -> bool {
     let after = wait::live_threads();
-    let same = |facts: &Facts| after.iter().any(|other| other.thread == facts.thread && other.asleep == facts.asleep);
+    let same = |facts: &Facts| {
+        after
+            .iter()
+            .any(|other| other.thread == facts.thread && other.asleep == facts.asleep)
+    };
     let involved = finding.threads.iter().all(|&at| same(&before[at]));
     let nobody_new = finding.cause != Cause::Asleep || after.len() == before.len();
     // The owner may have registered between: gone means gone in both, and for the same sleeper.

@@ -191,10 +191,11 @@ def _results(
 
 def _take(future: Future, end: float | None) -> Any:
     try:
-        try:
-            return future.result(None if end is None else end - monotonic())
-        finally:
-            future.cancel()
+        return future.result(None if end is None else end - monotonic())
+    except BaseException:
+        # Of no effect if it is the call itself that raised.
+        future.cancel()
+        raise
     finally:
         # A traceback that is kept must not keep the future.
         del future
