@@ -2,7 +2,7 @@
 
 from concurrent.futures import Future
 from threading import Thread
-from types import GenericAlias, TracebackType
+from types import GenericAlias
 from typing import Any, Literal, final
 
 @final

@@ -133,6 +133,8 @@ def _patch_lazy(std_name: str, face_name: str, names: Sequence[str]) -> None:
     """Patches one standard module if it is loaded, unless either side is just being loaded: its end comes here."""
     if std_name not in sys.modules or _is_loading(std_name) or _is_loading(face_name):
         return
+    if not _is_standard(sys.modules[std_name]):
+        return
     __import__(face_name)
     face = sys.modules[face_name].__dict__
     with _guard:
@@ -225,6 +227,12 @@ def _wait_until_loaded(name: str) -> None:
     wait = getattr(sys.modules["_frozen_importlib"], "_lock_unlock_module", None)
     if wait is not None:
         wait(name)
+
+
+def _is_standard(module: Any) -> bool:
+    # A program may have a module of its own under that name.
+    origin = getattr(getattr(module, "__spec__", None), "origin", None)
+    return isinstance(origin, str) and origin.startswith(os.path.dirname(os.__file__) + os.sep)
 
 
 def _is_loading(name: str) -> bool:

@@ -1,9 +1,9 @@
 """The standard `queue` module in Rust: the same names, `shutdown()` on every Python version, and no lost wake-up.
 
-A queue begins native: its items are in Rust and a call runs no Python code. It moves to its *open form*, ordinary Python
-with a lock and three conditions, as soon as somebody asks for `queue`, `mutex`, `not_empty`, `not_full` or
-`all_tasks_done`, or from the start if a subclass has its own `_init`, `_qsize`, `_put` or `_get`. Both forms behave alike;
-the open one is slower.
+A queue begins native: its items are in Rust and a call runs no Python code. It moves to its *open form*, ordinary
+Python with a lock and three conditions, as soon as somebody asks for `queue`, `mutex`, `not_empty`, `not_full` or
+`all_tasks_done`, or from the start if a subclass has its own `_init`, `_qsize`, `_put` or `_get`. Both forms behave
+alike; the open one is slower.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class _OpenName:
 class Queue(_core.Queue):
     """A queue for any number of producing and consuming threads: what is put first is got first.
 
-    `maxsize`: how many items it holds at the most, 0 or less for any number. `put` waits while it is full, `get` while it
-    is empty; `put_nowait` and `get_nowait` raise `Full` and `Empty` instead. `task_done` and `join` count what has been
-    dealt with; `shutdown` ends it.
+    `maxsize`: how many items it holds at the most, 0 or less for any number. `put` waits while it is full, `get` while
+    it is empty; `put_nowait` and `get_nowait` raise `Full` and `Empty` instead. `task_done` and `join` count what has
+    been dealt with; `shutdown` ends it.
 
     The methods for subclasses are `_init(maxsize)`, `_qsize()`, `_put(item)` and `_get()`; they run with `mutex` held.
     """
@@ -116,7 +116,7 @@ class Queue(_core.Queue):
 
     @property
     def is_shutdown(self) -> bool:
-        """Was `shutdown` called?"""
+        """Whether `shutdown` was called."""
         return self._open_closed if self._is_open() else self._is_closed()
 
     @is_shutdown.setter
@@ -125,11 +125,11 @@ class Queue(_core.Queue):
         self._open_closed = closed
 
     def empty(self) -> bool:
-        """Is it empty? Another thread may change that at once."""
+        """Whether it is empty. Another thread may change that at once."""
         return not self.qsize()
 
     def full(self) -> bool:
-        """Has it as many items as it can hold? Another thread may change that at once."""
+        """Whether it has as many items as it can hold. Another thread may change that at once."""
         return 0 < self.maxsize <= self.qsize()
 
     # ---------------------------------------------------------------- the hooks for subclasses

@@ -41,7 +41,7 @@ pub unsafe fn arguments<const N: usize>(
         for at in 0..ffi::PyTuple_GET_SIZE(keywords) {
             let keyword = ffi::PyTuple_GET_ITEM(keywords, at);
             let equal = |name: &&CStr| ffi::PyUnicode_CompareWithASCIIString(keyword, name.as_ptr()) == 0;
-            match names.iter().position(|name| equal(&name)) {
+            match names.iter().position(equal) {
                 Some(place) if found[place].is_null() => found[place] = *args.add(count + at as usize),
                 Some(place) => {
                     let name = names[place].to_string_lossy();
@@ -96,13 +96,8 @@ pub const TIMEOUT_MAX: f64 = 9_223_372_036.0;
 pub unsafe fn seconds(object: Obj) -> Option<f64> {
     // SAFETY: as the caller promises.
     unsafe {
-        let value = if ffi::PyFloat_Check(object) != 0 || ffi::PyLong_Check(object) != 0 {
-            PyFloat_AsDouble(object)
-        } else if !(*ffi::Py_TYPE(object)).tp_as_number.is_null()
-            && (*(*ffi::Py_TYPE(object)).tp_as_number).nb_float.is_some()
-        {
-            PyFloat_AsDouble(object)
-        } else {
+        let number = ffi::PyFloat_Check(object) != 0 || ffi::PyLong_Check(object) != 0 || has_float(object);
+        if !number {
             raise_text(
                 type_error(),
                 &format!(
@@ -111,7 +106,8 @@ pub unsafe fn seconds(object: Obj) -> Option<f64> {
                 ),
             );
             return None;
-        };
+        }
+        let value = PyFloat_AsDouble(object);
         if value == -1.0 && !ffi::PyErr_Occurred().is_null() {
             return None;
         }
@@ -124,6 +120,15 @@ pub unsafe fn seconds(object: Obj) -> Option<f64> {
             return None;
         }
         Some(value)
+    }
+}
+
+/// Has the class of `object` a `__float__`?
+unsafe fn has_float(object: Obj) -> bool {
+    // SAFETY: a live object.
+    unsafe {
+        let methods = (*ffi::Py_TYPE(object)).tp_as_number;
+        !methods.is_null() && (*methods).nb_float.is_some()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::lock::{self, Lock, Locking, RLock};
 use crate::raw::{self, Method, Obj, Patience};
+use phalanx::prim::{AtomicPtr, Guarded, Ordering};
 use phalanx::sync::{Condvar, Hold, Mutex, RMutex};
 use phalanx::wait::{Deadline, How, Reason, Role, Steady, Stopped, Ticket};
 use pyo3::ffi;
@@ -9,8 +10,6 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::ptr;
-use std::sync::Mutex as StdMutex;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 static CONDITION: Reason = Reason {
     name: "Condition",
@@ -28,7 +27,7 @@ pub struct Condition {
 
 /// A place in the queue of a condition with a foreign lock.
 #[pyclass(frozen, module = "phalanx._core", name = "Ticket")]
-pub struct PyTicket(StdMutex<Option<Ticket>>);
+pub struct PyTicket(Guarded<Option<Ticket>>);
 
 /// The lock of a condition, by class.
 #[derive(Clone, Copy)]
@@ -119,7 +118,7 @@ impl Condition {
             deadline,
             interrupt: &Steady,
         };
-        PyTicket(StdMutex::new(slf.get().condvar.enter(&how)))
+        PyTicket(Guarded::new(slf.get().condvar.enter(&how)))
     }
 
     /// Leave the queue without having slept.
@@ -129,7 +128,6 @@ impl Condition {
         }
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "PyO3 hands it over")]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let lock = self.lock();
         if lock.is_null() {
@@ -142,10 +140,7 @@ impl Condition {
 
 impl PyTicket {
     fn take(&self) -> Option<Ticket> {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take()
+        self.0.with(Option::take)
     }
 }
 

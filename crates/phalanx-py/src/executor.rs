@@ -5,6 +5,7 @@
 
 use crate::future;
 use crate::raw::{self, Method, Obj, Patience};
+use phalanx::prim::{AtomicBool, AtomicUsize, Ordering};
 use phalanx::queue::{Order, Queue};
 use phalanx::sync::Semaphore;
 use phalanx::wait::{Reason, Role};
@@ -14,7 +15,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 static IDLE: Reason = Reason {
     name: "Executor idle",
@@ -266,7 +266,7 @@ unsafe extern "C-unwind" fn work(slf: Obj, _: Obj) -> Obj {
                 Err(phalanx::queue::GetError::Empty) => {
                     let _ = queue.idle.release(1);
                     let forever = Patience::Forever.deadline();
-                    let task = loop {
+                    loop {
                         let ended = raw::wait(slf, &IDLE, forever, |how| queue.tasks.wait_for_item(how));
                         if ended.or_raise().is_none() {
                             return ptr::null_mut();
@@ -276,8 +276,7 @@ unsafe extern "C-unwind" fn work(slf: Obj, _: Obj) -> Obj {
                             Err(phalanx::queue::GetError::Empty) => {}
                             Err(_) => return raw::none(),
                         }
-                    };
-                    task
+                    }
                 }
             };
             if !run(task) {

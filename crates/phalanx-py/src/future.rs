@@ -12,6 +12,7 @@
 
 use crate::raw::{self, Method, Obj};
 use phalanx::prim::Guarded;
+use phalanx::prim::{AtomicBool, AtomicPtr, Ordering};
 use phalanx::sync::Latch;
 use phalanx::wait::{Reason, Role};
 use pyo3::exceptions::PyValueError;
@@ -20,7 +21,6 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 static RESULT: Reason = Reason {
     name: "Future.result",

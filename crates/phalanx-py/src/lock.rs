@@ -322,6 +322,7 @@ pub unsafe fn retake(object: Obj, lock: &RLock, times: u64) -> Ended {
         lock.mutex.set_count(times);
         Ended::Yes
     } else {
+        // SAFETY: as the caller promises.
         unsafe {
             raw::wait(object, &RLOCK, wait::Deadline::NEVER, |how| {
                 lock.mutex.lock_many(times, how)

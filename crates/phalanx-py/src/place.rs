@@ -5,9 +5,9 @@
 //! differs, nothing is noted and reports do without the place.
 
 use crate::raw::Obj;
+use phalanx::prim::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use pyo3::ffi;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 /// A place in a program.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@
 //! queue holds as many placeholders, and a mutex makes the two one step.
 
 use crate::raw::{self, Ended, Method, Obj, Patience};
+use phalanx::prim::{AtomicPtr, Ordering};
 use phalanx::queue::{GetError, Order, PutError, Queue};
 use phalanx::sync::{Hold, Mutex};
 use phalanx::wait::{How, Reason, Role, Stopped};
@@ -16,7 +17,6 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 static GET: Reason = Reason {
     name: "Queue.get",

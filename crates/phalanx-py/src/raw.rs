@@ -5,6 +5,7 @@
 //! plain pointers and copies across a call that may run Python code, and catch panics only round detached code.
 
 pub use crate::args::{Patience, arguments, optional_timeout, seconds, truth};
+use phalanx::prim::{AtomicU64, Ordering};
 use phalanx::wait::hook::Report;
 use phalanx::wait::{Deadline, How, Interrupt, Reason, Stopped};
 use pyo3::ffi::{self, PyObject};
@@ -12,7 +13,6 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A Python object, borrowed or owned as the place says. Never dropped by itself.
 pub type Obj = *mut PyObject;
@@ -52,17 +52,23 @@ pub fn attach<T: pyo3::PyTypeInfo>(py: pyo3::Python<'_>, methods: &[Method]) -> 
             Method::Fast(name, _, doc) => (name, doc, ffi::METH_FASTCALL | ffi::METH_KEYWORDS),
             Method::NoArgs(name, _, doc) => (name, doc, ffi::METH_NOARGS),
         };
+        // Only the promise about unwinding differs between our types and PyO3's, and the caller is C.
         let pointer = match method {
-            // SAFETY: only the promise about unwinding differs between the two types, and the caller is C.
-            Method::Fast(_, function, _) => ffi::PyMethodDefPointer {
-                PyCFunctionFastWithKeywords: unsafe {
-                    std::mem::transmute::<Fast, ffi::PyCFunctionFastWithKeywords>(*function)
-                },
-            },
-            // SAFETY: as above.
-            Method::NoArgs(_, function, _) => ffi::PyMethodDefPointer {
-                PyCFunction: unsafe { std::mem::transmute::<NoArgs, ffi::PyCFunction>(*function) },
-            },
+            Method::Fast(_, function, _) => {
+                // SAFETY: as said above.
+                let function =
+                    unsafe { std::mem::transmute::<Fast, ffi::PyCFunctionFastWithKeywords>(*function) };
+                ffi::PyMethodDefPointer {
+                    PyCFunctionFastWithKeywords: function,
+                }
+            }
+            Method::NoArgs(_, function, _) => {
+                // SAFETY: as said above.
+                let function = unsafe { std::mem::transmute::<NoArgs, ffi::PyCFunction>(*function) };
+                ffi::PyMethodDefPointer {
+                    PyCFunction: function,
+                }
+            }
         };
         let definition = Box::leak(Box::new(ffi::PyMethodDef {
             ml_name: name.as_ptr(),
@@ -317,6 +323,7 @@ pub unsafe fn wait(
     // SAFETY: attached, as the caller promises.
     let signals = Signals {
         main: is_main(),
+        // SAFETY: attached, as the caller promises.
         state: Cell::new(unsafe { PyEval_SaveThread() }),
     };
     let before = DETACHED.fetch_add(1, Ordering::Relaxed) + 1;
@@ -391,15 +398,15 @@ macro_rules! names {
             /// The interned name.
             #[inline]
             pub fn $name() -> $crate::raw::Obj {
-                static NAME: std::sync::atomic::AtomicPtr<pyo3::ffi::PyObject> =
-                    std::sync::atomic::AtomicPtr::new(std::ptr::null_mut());
-                let name = NAME.load(std::sync::atomic::Ordering::Acquire);
+                static NAME: phalanx::prim::AtomicPtr<pyo3::ffi::PyObject> =
+                    phalanx::prim::AtomicPtr::new(std::ptr::null_mut());
+                let name = NAME.load(phalanx::prim::Ordering::Acquire);
                 if !name.is_null() {
                     return name;
                 }
                 // Two threads that come first intern the same object.
                 let name = $crate::raw::intern($text);
-                NAME.store(name, std::sync::atomic::Ordering::Release);
+                NAME.store(name, phalanx::prim::Ordering::Release);
                 name
             }
         )*

@@ -3,6 +3,7 @@
 use crate::lock::{Lock, RLock};
 use crate::place::Place;
 use crate::raw::{self, Obj};
+use phalanx::prim::{AtomicBool, Ordering};
 use phalanx::wait::hook::{self, Cause, Mode, Report};
 use phalanx::wait::{self, Sleeper};
 use phalanx::watch::is_still_asleep;
@@ -10,7 +11,6 @@ use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Is there a Python handler for SIGINT other than the usual one?
 static OWN_SIGINT: AtomicBool = AtomicBool::new(false);
@@ -228,6 +228,7 @@ unsafe fn thread(sleeper: &Sleeper, victim: u32) -> Obj {
 unsafe fn place(object: Obj) -> Option<(Obj, usize)> {
     // SAFETY: attached, and a live object.
     let py = unsafe { Python::assume_attached() };
+    // SAFETY: as above.
     let object = unsafe { Borrowed::<PyAny>::from_ptr(py, object) };
     let place: Option<&Place> = if let Ok(lock) = object.cast::<Lock>() {
         Some(&lock.get().place)

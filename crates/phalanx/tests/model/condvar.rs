@@ -94,7 +94,7 @@ fn notify_all_wakes_all() {
             })
         });
         condition.change_and_notify(usize::MAX);
-        waiters.map(|waiter| waiter.join().unwrap());
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
     });
 }
 

@@ -23,7 +23,7 @@ mod wait;
 
 use loom::sync::Arc;
 use loom::thread::JoinHandle;
-use phalanx::wait::{Deadline, How, Interrupt, Steady};
+use phalanx::wait::{Deadline, How, Interrupt};
 use std::time::Duration;
 
 /// Forced switches in a model too large for all of them.

@@ -61,7 +61,7 @@ fn two_putters_share_the_room() {
         let queue = queue(1);
         let putters = [1, 2].map(|item| spawn(&queue, move |queue| put(queue, item)));
         let got = get(&queue).unwrap() + get(&queue).unwrap();
-        putters.map(|putter| putter.join().unwrap());
+        putters.into_iter().for_each(|putter| putter.join().unwrap());
         assert_eq!((got, queue.len()), (3, 0));
     });
 }
@@ -134,7 +134,7 @@ fn join_after_two_workers() {
         put(&queue, 2);
         let workers = [(); 2].map(|()| spawn(&queue, |queue| queue.task_done().unwrap()));
         assert!(queue.join(&forever()).unwrap());
-        workers.map(|worker| worker.join().unwrap());
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
         assert_eq!(queue.unfinished(), 0);
     });
 }

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import concurrent.futures as _std
 
-from phalanx.concurrent.futures._base import Future, as_completed, wait
-from phalanx.concurrent.futures.thread import ThreadPoolExecutor
+from phalanx.concurrent.futures._base import Future as Future
+from phalanx.concurrent.futures._base import as_completed as as_completed
+from phalanx.concurrent.futures._base import wait as wait
+from phalanx.concurrent.futures.thread import ThreadPoolExecutor as ThreadPoolExecutor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

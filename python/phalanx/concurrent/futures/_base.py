@@ -32,8 +32,8 @@ class _SharedName:
         if future is None:
             return self
         # First all three are there, then the changes go by way of them. `setdefault` is one step for any thread.
-        for name in _SHARED:
-            future.__dict__.setdefault(name, _SHARED[name]())
+        for name, make in _SHARED.items():
+            future.__dict__.setdefault(name, make())
         future._share()
         return future.__dict__[self._name]
 

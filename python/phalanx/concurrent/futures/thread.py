@@ -48,12 +48,12 @@ def _worker(reference: Any, queue: Any, initializer: Any, initargs: tuple[Any, .
 class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc]
     """Makes calls in a pool of at most `max_workers` threads, started when there is work for them.
 
-    `max_workers`: default `min(32, processors + 4)`; below 1 raises ValueError. `thread_name_prefix` names the threads.
-    `initializer(*initargs)` runs first in each of them; if it raises, the pool is broken: every call that waits and every
-    later `submit` raises BrokenThreadPool.
+    `max_workers`: default `min(32, processors + 4)`; below 1 raises ValueError. `thread_name_prefix` names the
+    threads. `initializer(*initargs)` runs first in each of them; if it raises, the pool is broken: every call that waits
+    and every later `submit` raises BrokenThreadPool.
 
     - `submit(fn, *args, **kwargs)` queues a call and returns its `Future`.
-    - `map(fn, *iterables, timeout=None, chunksize=1, buffersize=None)` yields the results in the order of the arguments.
+    - `map(fn, *iterables, timeout=None, chunksize=1, buffersize=None)` yields the results in the arguments' order.
     - `shutdown(wait=True, *, cancel_futures=False)` ends it, and so does the end of a `with` block.
     """
 
@@ -128,7 +128,7 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[Any]:
-        """Call `fn` with the items of the iterables taken together; yield the results in the order of the arguments.
+        """Call `fn` with the items of the iterables taken together; yield the results in the arguments' order.
 
         `timeout`: seconds from this call until the last result is there; then TimeoutError is raised. `chunksize` is for
         process pools and changes nothing here. `buffersize`: how many calls are queued ahead of the consumer, None for
@@ -141,7 +141,7 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else monotonic() + timeout
         submit = self.submit
-        arguments: Iterator[tuple[Any, ...]] = zip(*iterables)
+        arguments: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
         first = arguments if buffersize is None else islice(arguments, buffersize)
         futures = deque([submit(fn, *args) for args in first])
         return _results(weakref.ref(self), fn, futures, arguments if buffersize else None, end)
@@ -176,7 +176,11 @@ def _processors() -> int | None:
 
 
 def _results(
-    reference: Any, fn: Callable[..., Any], futures: deque[Any], more: Iterator[tuple[Any, ...]] | None, end: float | None
+    reference: Any,
+    fn: Callable[..., Any],
+    futures: deque[Any],
+    more: Iterator[tuple[Any, ...]] | None,
+    end: float | None,
 ) -> Iterator[Any]:
     try:
         while futures:
