@@ -287,7 +287,6 @@ def test_program_on_stdin(tree: Path, name: str, arguments: list[str]) -> None:
     assert outcome(PHALANX + arguments, tree, source) == outcome(PYTHON + arguments, tree, source)
 
 
-@pytest.mark.xfail(reason="install() takes any module called queue for the standard one")
 def test_module_named_as_one_we_patch(tree: Path) -> None:
     assert outcome([*PHALANX, "shadow/main.py"], tree) == outcome([*PYTHON, "shadow/main.py"], tree)
 

@@ -120,7 +120,7 @@ def test_a_timer_holds_up_the_exit() -> None:
 ENDS_IN_PYO3 = "PyO3's slot catches the forced unwind: "
 
 
-@pytest.mark.xfail(sys.version_info < (3, 14), strict=False, reason=ENDS_IN_PYO3 + "tp_dealloc, crates/phalanx-py/src/queue.rs Drop")
+@pytest.mark.xfail(sys.version_info < (3, 14), strict=False, reason=ENDS_IN_PYO3 + "tp_dealloc, queue.rs Drop")
 @pytest.mark.parametrize("kind", ["Queue", "LifoQueue", "PriorityQueue", "SimpleQueue"])
 def test_destructors_of_items_of_a_queue_that_goes_away(kind: str) -> None:
     program = """

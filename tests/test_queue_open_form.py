@@ -47,7 +47,7 @@ def test_opened_under_load(kind: str) -> None:
     assert sorted(got) == list(range(4 * n)), len(got)
     assert q.qsize() == q.unfinished_tasks == 0
     """
-    assert run(program) == (0, "", "")
+    assert run(program, kind) == (0, "", "")
 
 
 @pytest.mark.parametrize("opened", ["", "q.mutex"])

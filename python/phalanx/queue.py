@@ -28,7 +28,6 @@ __all__ = ["Empty", "Full", "LifoQueue", "PriorityQueue", "Queue", "ShutDown", "
 
 Empty = _std.Empty
 Full = _std.Full
-SimpleQueue = _core.SimpleQueue
 
 if TYPE_CHECKING or _sys.version_info < (3, 13):
 
@@ -262,6 +261,20 @@ class LifoQueue(_core.LifoQueue, Queue):
 
     def _get(self) -> Any:
         return self.queue.pop()
+
+
+class SimpleQueue(_core.SimpleQueue):
+    """An unbounded queue without task tracking: what is put first is got first.
+
+    `put` never waits and may be called at any moment, from a destructor or a signal handler too; `get` waits while the
+    queue is empty and raises `Empty` when its time is over.
+    """
+
+    __module__ = "_queue"
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("cannot pickle '_queue.SimpleQueue' object")
 
 
 # The classes whose own hooks the native form stands for.

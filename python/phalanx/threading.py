@@ -60,7 +60,7 @@ if TYPE_CHECKING or _sys.version_info >= (3, 13):
     Lock = _core.Lock
 else:
     Lock = _core.allocate_lock
-    Lock.__module__ = "_thread"  # where it is pickled by name, as the standard one
+    Lock.__module__ = "threading"  # it is found there under its name, as the standard one
 
 
 def RLock(*args: "_Any", **kwargs: "_Any") -> "_core.RLock":

@@ -125,7 +125,7 @@ def collect(lines: Sequence[known.Known]) -> tuple[list[TestClass], dict[str, st
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PHALANX"))}
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "PHALANX"))}
 
 
 # ---------------------------------------------------------------- where it runs
@@ -165,6 +165,7 @@ class Runner:
         self._overlay = overlay
         self._lines = lines
         self._deadline = deadline
+        self._environment = _environment()  # now: pytest changes it while the threads of the runner are busy
         self.plain = sys.executable
         self._running: set[subprocess.Popen[str]] = set()
         self._stopped = False
@@ -206,7 +207,7 @@ class Runner:
                 process = subprocess.Popen(
                     [python, "-P", str(CHILD), *arguments],
                     cwd=folder,
-                    env=_environment() | {"TMPDIR": folder},
+                    env=self._environment | {"TMPDIR": folder},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,

@@ -36,7 +36,7 @@ mod _core {
     #[pymodule_export]
     use super::future::{_set_future_parts, FutureBase};
     #[pymodule_export]
-    use super::lock::{RLock, allocate_lock};
+    use super::lock::RLock;
     #[pymodule_export]
     use super::queue::{_set_queue_parts, PyLifoQueue, PyPriorityQueue, PyQueue};
     #[pymodule_export]
@@ -49,13 +49,24 @@ mod _core {
     use super::{set_main_thread, thread_begin};
 
     use super::{condition, executor, future, lock, place, queue, simple_queue, sync, watch};
+    use pyo3::exceptions::PyImportError;
+    use pyo3::ffi;
     use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        // SAFETY: attached, so there is a current interpreter.
+        if unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) } != 0 {
+            return Err(PyImportError::new_err("phalanx does not work in subinterpreters"));
+        }
+        // What is made only once is made now, while no other thread can be in the middle of it when one forks.
+        phalanx::wait::register(false);
+        phalanx::wait::processors();
         // The class calls itself `lock`, as the standard one does.
         module.add("Lock", py.get_type::<lock::Lock>())?;
+        // Before 3.13 the public name is a function, found as `threading.Lock`.
+        module.add("allocate_lock", wrap_pyfunction!(lock::allocate_lock, py)?)?;
         lock::add(py)?;
         sync::add(py)?;
         condition::add(py)?;

@@ -35,7 +35,7 @@ pub struct RLock {
 }
 
 /// Make a lock. The lock class itself can be called from Python 3.13 on, as in the standard library.
-#[pyfunction]
+#[pyfunction(name = "Lock")]
 pub fn allocate_lock() -> Lock {
     Lock::default()
 }

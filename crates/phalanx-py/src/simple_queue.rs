@@ -16,7 +16,7 @@ static GET: Reason = Reason {
 };
 
 /// An unbounded queue without task tracking, whose `put` may be called from a destructor at any moment.
-#[pyclass(frozen, subclass, weakref, module = "_queue", name = "SimpleQueue")]
+#[pyclass(frozen, subclass, weakref, module = "phalanx._core", name = "SimpleQueue")]
 pub struct SimpleQueue {
     queue: Queue<Item>,
 }
@@ -44,12 +44,6 @@ impl SimpleQueue {
     fn __class_getitem__(cls: &Bound<'_, pyo3::types::PyType>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
         let types = cls.py().import("types")?;
         Ok(types.getattr("GenericAlias")?.call1((cls, item))?.unbind())
-    }
-
-    fn __reduce__(&self) -> PyResult<()> {
-        Err(pyo3::exceptions::PyTypeError::new_err(
-            "cannot pickle '_queue.SimpleQueue' object",
-        ))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -79,17 +79,32 @@ impl<T> Guarded<T> {
 }
 
 #[cfg(not(loom))]
+pub(crate) use spin::forget_parent;
+
+#[cfg(not(loom))]
 mod spin {
-    use super::{AtomicBool, Ordering};
+    use super::{AtomicU32, Ordering};
     use std::cell::UnsafeCell;
 
-    /// | bit | meaning |
+    /// Which process this is in a line of forks; never 0.
+    static EPOCH: AtomicU32 = AtomicU32::new(1);
+
+    /// In a child of `fork`: a lock that another thread held in the parent counts as free from now on.
+    pub(crate) fn forget_parent() {
+        EPOCH.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// | `taken` | meaning |
     /// | --- | --- |
-    /// | false | free |
-    /// | true | one thread is inside |
+    /// | 0 | free |
+    /// | the epoch | one thread is inside |
+    /// | another epoch | a thread was inside that did not survive a `fork`: free |
+    ///
+    /// Whoever changes more than plain numbers under such a lock must keep forks away meanwhile, as the door's fork
+    /// handlers and the interpreter lock do.
     #[derive(Debug, Default)]
     pub(super) struct Spin<T> {
-        taken: AtomicBool,
+        taken: AtomicU32,
         data: UnsafeCell<T>,
     }
 
@@ -99,28 +114,34 @@ mod spin {
     unsafe impl<T: Send> Send for Spin<T> {}
 
     /// Unlocks when the section ends, also by a panic.
-    struct Unlock<'a>(&'a AtomicBool);
+    struct Unlock<'a>(&'a AtomicU32);
 
     impl Drop for Unlock<'_> {
         fn drop(&mut self) {
             // SYNC(spin): pairs with the Acquire exchange in raw_lock.
-            self.0.store(false, Ordering::Release);
+            self.0.store(0, Ordering::Release);
         }
     }
 
     impl<T> Spin<T> {
         pub(super) const fn new(value: T) -> Self {
             Self {
-                taken: AtomicBool::new(false),
+                taken: AtomicU32::new(0),
                 data: UnsafeCell::new(value),
             }
         }
 
         #[inline]
         fn raw_try_lock(&self) -> bool {
+            self.raw_take_from(0)
+        }
+
+        #[inline]
+        fn raw_take_from(&self, seen: u32) -> bool {
+            let epoch = EPOCH.load(Ordering::Relaxed);
             // SYNC(spin): pairs with the Release store in raw_unlock.
             self.taken
-                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .compare_exchange(seen, epoch, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()
         }
 
@@ -134,7 +155,12 @@ mod spin {
         #[cold]
         fn raw_lock_slow(&self) {
             let mut tries = 0u32;
-            while self.taken.load(Ordering::Relaxed) || !self.raw_try_lock() {
+            loop {
+                let seen = self.taken.load(Ordering::Relaxed);
+                let free = seen == 0 || seen != EPOCH.load(Ordering::Relaxed);
+                if free && self.raw_take_from(seen) {
+                    return;
+                }
                 tries += 1;
                 if tries < 64 {
                     std::hint::spin_loop();
@@ -146,7 +172,7 @@ mod spin {
 
         pub(super) fn raw_unlock(&self) {
             // SYNC(spin): pairs with the Acquire exchange in raw_lock.
-            self.taken.store(false, Ordering::Release);
+            self.taken.store(0, Ordering::Release);
         }
 
         #[inline]

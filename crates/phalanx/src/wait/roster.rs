@@ -21,6 +21,8 @@ pub(crate) struct Record {
     pub(super) seq: AtomicU64,
     /// How long spinning has paid off lately, in nanoseconds. Only its own thread uses it.
     pub(super) patience: AtomicU32,
+    /// The sleep, by its `seq`, that has been reported already.
+    pub(super) told: AtomicU64,
 }
 
 pub(super) struct Roster {
@@ -164,6 +166,7 @@ fn enter() -> &'static Record {
                 waiting: AtomicPtr::new(ptr::null_mut()),
                 seq: AtomicU64::new(0),
                 patience: AtomicU32::new(0),
+                told: AtomicU64::new(0),
             }))
         });
         roster.last_id = roster.last_id % (OWNER - 1) + 1;
@@ -226,6 +229,7 @@ fn install_fork_handlers() {
         door().let_go();
     }
     extern "C" fn child() {
+        crate::prim::forget_parent();
         door().let_go();
         let me = ME.with(|cell| cell.get());
         let last_id = door().roster.with(|roster| roster.last_id);

@@ -200,6 +200,8 @@ pub(crate) fn tell(sleeper: &Sleeper, report: Report, mode: Mode) -> bool {
     let told = match mode {
         Mode::Off => false,
         Mode::Raise => lot::pull_if(sleeper.key, node, || give(DOOMED)),
+        // A sleep that goes on is found again with every look.
+        Mode::Report if record.told.swap(sleeper.seq, Ordering::Relaxed) == sleeper.seq => false,
         Mode::Report => lot::pinned(sleeper.key, node, || give(TOLD)).unwrap_or(false),
     };
     if told {
@@ -495,8 +497,16 @@ pub fn processors() -> usize {
     return 1;
     #[cfg(not(loom))]
     {
-        static COUNT: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-        *COUNT.get_or_init(sys::processors)
+        // No `OnceLock`: a child of `fork` would wait for a parent's thread that was just inside it.
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        match COUNT.load(Ordering::Relaxed) {
+            0 => {
+                let count = sys::processors();
+                COUNT.store(count, Ordering::Relaxed);
+                count
+            }
+            count => count,
+        }
     }
 }
 

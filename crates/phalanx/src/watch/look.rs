@@ -45,9 +45,6 @@ fn look() {
         threads,
         victim: victim.thread,
     };
-    if mode == Mode::Report && !first_time(sleeper) {
-        return;
-    }
     wait::tell(sleeper, report, mode);
 }
 
@@ -74,20 +71,6 @@ fn still_so(before: &[Facts], finding: &Finding) -> bool {
 fn nobody_can_wake(threads: &[Facts]) -> bool {
     let known: Vec<u32> = threads.iter().map(|facts| facts.os_id).collect();
     sys::strangers(&known) == Strangers::Asleep && !EXCUSE.get().is_some_and(|excuse| excuse())
-}
-
-/// Reported and not ended, a sleep is found again with every look.
-fn first_time(sleeper: &Sleeper) -> bool {
-    static TOLD: crate::prim::Guarded<Vec<(u32, u64)>> = crate::prim::Guarded::new(Vec::new());
-    let sleep = (sleeper.thread, sleeper.seq);
-    TOLD.with(|told| {
-        let first = !told.contains(&sleep);
-        if first {
-            told.retain(|(thread, _)| *thread != sleep.0);
-            told.push(sleep);
-        }
-        first
-    })
 }
 
 /// Does this sleep still go on? Then what it waits for is still borrowed by the sleeping thread.
