@@ -29,9 +29,8 @@ def test_a_cycle_of_locks_is_told_to_one_thread_with_all_names(length: int) -> N
 def test_report_prints_once_and_the_program_goes_on_waiting() -> None:
     program = """
     lock = threading.Lock()
-    lock.acquire()
     threading.Timer(1.5, lambda: os._exit(7)).start()
-    lock.acquire()
+    with lock: lock.acquire()
     """
     code, _, err = run(program, deadlock="report")
     assert code == 7

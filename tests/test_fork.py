@@ -62,8 +62,8 @@ def test_a_lock_whose_owner_was_left_behind() -> None:
 
 
 LOAD = """
-q, lock, semaphore, event, barrier = queue.Queue(3), threading.Lock(), threading.Semaphore(1), threading.Event(), threading.Barrier(2)
-condition = threading.Condition()
+q, lock, semaphore = queue.Queue(3), threading.Lock(), threading.Semaphore(1)
+event, barrier, condition = threading.Event(), threading.Barrier(2), threading.Condition()
 def spin(step):
     while True:
         try: step()

@@ -83,7 +83,7 @@ def test_a_hook_may_make_another_queue() -> None:
     assert run(program) == (0, "1\n", "")
 
 
-@pytest.mark.xfail(strict=True, reason="queue.rs _move_out takes the heap without its mutex, in the middle of a heappush")
+@pytest.mark.xfail(strict=True, reason="queue.rs _move_out takes the heap without its mutex, during a heappush")
 def test_a_heap_opened_in_the_middle_of_a_put() -> None:
     # The putter stops in a comparison of the native heap; the opener, having copied the root, stops in one of its own;
     # then the putter moves its item to the root, which the opener has passed.

@@ -28,6 +28,7 @@ __all__ = ["Empty", "Full", "LifoQueue", "PriorityQueue", "Queue", "ShutDown", "
 
 Empty = _std.Empty
 Full = _std.Full
+SimpleQueue = _core.SimpleQueue
 
 if TYPE_CHECKING or _sys.version_info < (3, 13):
 
@@ -40,6 +41,13 @@ else:
     ShutDown = _std.ShutDown
 
 
+
+def _refuse_to_pickle(self: SimpleQueue) -> Any:
+    raise TypeError("cannot pickle '_queue.SimpleQueue' object")
+
+
+# A plain Python method, so that the class can be told from the standard one of the same name.
+SimpleQueue.__reduce__ = _refuse_to_pickle  # type: ignore[method-assign, assignment]
 _core._set_queue_parts(Empty, Full, ShutDown, _heappush, _heappop)
 
 _HOOKS = ("_init", "_qsize", "_put", "_get")
@@ -261,20 +269,6 @@ class LifoQueue(_core.LifoQueue, Queue):
 
     def _get(self) -> Any:
         return self.queue.pop()
-
-
-class SimpleQueue(_core.SimpleQueue):
-    """An unbounded queue without task tracking: what is put first is got first.
-
-    `put` never waits and may be called at any moment, from a destructor or a signal handler too; `get` waits while the
-    queue is empty and raises `Empty` when its time is over.
-    """
-
-    __module__ = "_queue"
-    __slots__ = ()
-
-    def __reduce__(self) -> Any:
-        raise TypeError("cannot pickle '_queue.SimpleQueue' object")
 
 
 # The classes whose own hooks the native form stands for.

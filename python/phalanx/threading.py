@@ -58,6 +58,12 @@ _threads.adopt()
 # A class that can be called from 3.13 on, before that a function.
 if TYPE_CHECKING or _sys.version_info >= (3, 13):
     Lock = _core.Lock
+
+    def _refuse_to_pickle(self: Lock) -> "_Any":
+        raise TypeError("cannot pickle '_thread.lock' object")
+
+    # A plain Python method, so that the class can be told from the standard one of the same name.
+    Lock.__reduce__ = _refuse_to_pickle  # type: ignore[method-assign, assignment]
 else:
     Lock = _core.allocate_lock
     Lock.__module__ = "threading"  # it is found there under its name, as the standard one

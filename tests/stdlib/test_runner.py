@@ -6,6 +6,8 @@ import pytest
 
 from . import known, runner
 
+pytestmark = pytest.mark.skipif(not runner.has_tests(), reason="this interpreter comes without the `test` package")
+
 TESTS = """\
 import os, threading, time, unittest
 

@@ -16,7 +16,7 @@ static GET: Reason = Reason {
 };
 
 /// An unbounded queue without task tracking, whose `put` may be called from a destructor at any moment.
-#[pyclass(frozen, subclass, weakref, module = "phalanx._core", name = "SimpleQueue")]
+#[pyclass(frozen, subclass, weakref, module = "_queue", name = "SimpleQueue")]
 pub struct SimpleQueue {
     queue: Queue<Item>,
 }

@@ -42,7 +42,7 @@ fn bounded(model: impl Fn() + Sync + Send + 'static) {
 fn bounded_by(bound: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(bound));
-    builder.check(model);
+    loom::model(model);
 }
 
 /// Runs `run` on `shared` in a thread of its own.
