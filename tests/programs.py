@@ -1,4 +1,4 @@
-"""Runs a snippet in a fresh interpreter with phalanx installed and a deadline: it may hang or crash, the tests may not."""
+"""Runs a snippet in a fresh interpreter with phalanx installed and a deadline: it may hang, the tests may not."""
 
 from __future__ import annotations
 

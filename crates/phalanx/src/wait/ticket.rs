@@ -297,7 +297,8 @@ impl Ticket {
         if how.deadline.has_passed() {
             return self.leave(Wakeup::TimedOut);
         }
-        if let Some(message) = self.spin() {
+        let begun = if cfg!(loom) { 0 } else { sys::now() };
+        if let Some(message) = self.spin(begun) {
             return self.end(Wakeup::Unparked(message));
         }
         let mut watch = Watch::new(how, self.me, self.node);
@@ -333,7 +334,10 @@ impl Ticket {
                     };
                     return self.end(Wakeup::Stopped(stopped));
                 }
-                message => return self.end(Wakeup::Unparked(message & !NOTIFIED)),
+                message => {
+                    self.learn(begun);
+                    return self.end(Wakeup::Unparked(message & !NOTIFIED));
+                }
             }
             if look {
                 look = false;
@@ -409,7 +413,7 @@ impl Ticket {
     }
 
     /// Waits awake for a while, because a sleeping processor takes long to wake.
-    fn spin(&mut self) -> Option<u32> {
+    fn spin(&mut self, begun: u64) -> Option<u32> {
         if cfg!(loom) || processors() < 2 {
             return None;
         }
@@ -424,7 +428,7 @@ impl Ticket {
             spinners.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let end = sys::now() + u64::from(patience);
+        let end = begun + u64::from(patience);
         let message = loop {
             for _ in 0..16 {
                 // SYNC(token): pairs with the swap in `notify`.
@@ -442,15 +446,25 @@ impl Ticket {
             }
         };
         spinners.fetch_sub(1, Ordering::Relaxed);
-        let next = if message.is_some() {
-            patience * 2
+        message
+    }
+
+    /// After a sleep: would spinning for longer have met the wake-up? Then it will next time, otherwise less of it is
+    /// wasted.
+    fn learn(&self, begun: u64) {
+        if cfg!(loom) {
+            return;
+        }
+        let patience = self.me.patience.load(Ordering::Relaxed);
+        let short = sys::now() - begun < 3 * u64::from(MOST_PATIENCE);
+        let next = if short {
+            patience.saturating_mul(4)
         } else {
             patience / 2
         };
         self.me
             .patience
             .store(next.clamp(LEAST_PATIENCE, MOST_PATIENCE), Ordering::Relaxed);
-        message
     }
 
     fn interrupted(self) -> Wakeup {
@@ -553,7 +567,8 @@ impl Watch {
 
     fn look(&mut self) {
         let now = sys::now();
-        self.next = self.ticks.then_some(now + TICK);
+        // In a model, where time runs out at once, a signal comes once and the sentinel looks once.
+        self.next = (self.ticks && !cfg!(loom)).then_some(now + TICK);
         if !self.watched {
             return;
         }
@@ -569,8 +584,7 @@ impl Watch {
             Err(_) => return,
         }
         self.node.unwatched.store(false, Ordering::SeqCst);
-        // In a model, where time runs out at once, the sentinel looks once for each time it takes the post.
-        self.next = (self.ticks || !cfg!(loom)).then_some(now + if self.ticks { TICK } else { 2 * TICK });
+        self.next = (!cfg!(loom)).then_some(now + if self.ticks { TICK } else { 2 * TICK });
         hook::look();
     }
 }

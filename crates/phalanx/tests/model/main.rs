@@ -42,7 +42,7 @@ fn bounded(model: impl Fn() + Sync + Send + 'static) {
 fn bounded_by(bound: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(bound));
-    loom::model(model);
+    builder.check(model);
 }
 
 /// Runs `run` on `shared` in a thread of its own.
@@ -88,17 +88,21 @@ fn interrupted() -> How<'static> {
 }
 
 /// A signal whose handler does not raise: the wait goes on.
-struct Handled(std::sync::atomic::AtomicBool);
+struct Handled;
 
 impl Interrupt for Handled {
     fn check(&self) -> bool {
-        self.0.store(false, std::sync::atomic::Ordering::Relaxed);
         false
     }
 
     fn ticks(&self) -> bool {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
+        true
     }
+}
+
+/// A wait that a signal does not end.
+fn handling() -> How<'static> {
+    How { interrupt: &Handled, ..How::forever() }
 }
 
 /// Data that loom watches: two threads inside at one time fail the model.

@@ -51,7 +51,12 @@ fn three_threads_exclude_each_other() {
         let counter = counter();
         let others = [(); 2].map(|()| spawn(&counter, |counter| add(counter, &forever())));
         add(&counter, &forever());
-        assert!(others.map(|other| other.join().unwrap()).iter().all(|&taken| taken));
+        assert!(
+            others
+                .map(|other| other.join().unwrap())
+                .iter()
+                .all(|&taken| taken)
+        );
         done(&counter, 3);
     });
 }
