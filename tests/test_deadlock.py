@@ -52,7 +52,6 @@ def test_a_handler_that_is_running_is_not_asleep() -> None:
     assert run(program) == (0, "", "")
 
 
-@pytest.mark.xfail(strict=True, reason="watch.rs OWN_SIGINT is refreshed only at the main thread's first tick")
 def test_a_handler_for_ctrl_c_counts_from_the_start_of_the_wait() -> None:
     # The worker looks 100 ms after it went to sleep, before the main thread has slept that long.
     program = """
@@ -68,7 +67,6 @@ def test_a_handler_for_ctrl_c_counts_from_the_start_of_the_wait() -> None:
     assert run(program, deadline=6) == (0, "", "")
 
 
-@pytest.mark.xfail(strict=True, reason="condition.rs: DeadlockError leaves wait() without the lock, then `with` ends")
 @pytest.mark.parametrize("kind", ["Lock", "RLock"])
 def test_an_error_while_taking_the_lock_back_leaves_the_lock_to_its_owner(kind: str) -> None:
     program = """

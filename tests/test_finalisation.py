@@ -6,7 +6,6 @@ catches on the way aborts the process, so each test makes a thread come back thr
 
 from __future__ import annotations
 
-import sys
 from textwrap import dedent
 
 import pytest
@@ -120,7 +119,6 @@ def test_a_timer_holds_up_the_exit() -> None:
 ENDS_IN_PYO3 = "PyO3's slot catches the forced unwind: "
 
 
-@pytest.mark.xfail(sys.version_info < (3, 14), strict=False, reason=ENDS_IN_PYO3 + "tp_dealloc, queue.rs Drop")
 @pytest.mark.parametrize("kind", ["Queue", "LifoQueue", "PriorityQueue", "SimpleQueue"])
 def test_destructors_of_items_of_a_queue_that_goes_away(kind: str) -> None:
     program = """
@@ -139,9 +137,6 @@ def test_destructors_of_items_of_a_queue_that_goes_away(kind: str) -> None:
     assert [run(program, kind) for _ in range(3)] == [CLEAN] * 3
 
 
-@pytest.mark.xfail(
-    sys.version_info < (3, 12), strict=False, reason=ENDS_IN_PYO3 + "tp_new, where 3.11 collects garbage"
-)
 def test_garbage_collected_while_an_object_is_made() -> None:
     program = """
     class Cycle:
@@ -157,9 +152,6 @@ def test_garbage_collected_while_an_object_is_made() -> None:
     assert [run(program) for _ in range(5)] == [CLEAN] * 5
 
 
-@pytest.mark.xfail(
-    sys.version_info < (3, 14), strict=True, reason="raw.rs Signals::report attaches inside catch_unwind"
-)
 def test_a_deadlock_reported_while_the_interpreter_ends() -> None:
     # `sum` runs last and keeps the interpreter, so that the daemon waits for it when the end begins.
     program = """

@@ -67,7 +67,6 @@ def test_shutdown_wakes_who_waits(opened: str) -> None:
     assert run(program) == (0, "", "")
 
 
-@pytest.mark.xfail(strict=True, reason="phalanx/queue.py _opening is one lock for all queues, held while hooks run")
 def test_a_hook_may_make_another_queue() -> None:
     program = """
     class Inner(queue.Queue):
@@ -83,7 +82,6 @@ def test_a_hook_may_make_another_queue() -> None:
     assert run(program) == (0, "1\n", "")
 
 
-@pytest.mark.xfail(strict=True, reason="queue.rs _move_out takes the heap without its mutex, during a heappush")
 def test_a_heap_opened_in_the_middle_of_a_put() -> None:
     # The putter stops in a comparison of the native heap; the opener, having copied the root, stops in one of its own;
     # then the putter moves its item to the root, which the opener has passed.

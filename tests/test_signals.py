@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from tests.programs import run
 
 
@@ -75,7 +74,6 @@ def test_a_permit_wakes_somebody_when_the_handler_raises_at_the_same_time() -> N
     assert run(program) == (0, "", "")
 
 
-@pytest.mark.xfail(strict=True, reason="condition.rs retake: the consumed notification is not passed on")
 def test_a_notification_that_a_raising_handler_spoils_goes_to_the_next() -> None:
     program = """
     class Stop(Exception): pass

@@ -13,6 +13,8 @@ import os
 import sys
 from _thread import RLock as _RLock  # the original one
 
+from phalanx import _settings
+
 TYPE_CHECKING = False  # `typing` costs more to import than all of this module
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,13 +22,12 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-_MODES = ("raise", "report", "off")
 _MISSING: Any = object()
 
 _CLASSES = ("Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier", "RLock")
 # Standard module, our module, and the names that change. A name that the standard module lacks is added.
 _LAZY = (
-    ("queue", "phalanx.queue", ("Queue", "LifoQueue", "PriorityQueue", "SimpleQueue", "ShutDown")),
+    ("queue", "phalanx.queue", ("Queue", "LifoQueue", "PriorityQueue", "SimpleQueue", "Empty", "Full", "ShutDown")),
     ("concurrent.futures", "phalanx.concurrent.futures", ("Future", "ThreadPoolExecutor", "wait", "as_completed")),
     ("concurrent.futures.thread", "phalanx.concurrent.futures", ("ThreadPoolExecutor",)),
 )
@@ -52,13 +53,13 @@ def install(*, deadlock: str | None = None) -> None:
     In a subinterpreter, where the extension must not be loaded, nothing happens and the standard library stays.
     """
     global _active, _face_was_here
-    if deadlock is not None and deadlock not in _MODES:
+    if deadlock is not None and deadlock not in _settings.DEADLOCK_MODES:
         raise ValueError(f"deadlock must be 'raise', 'report' or 'off', not {deadlock!r}")
     if _in_subinterpreter():
         return
     face_was_here = "phalanx.threading" in sys.modules
     import phalanx.threading as face
-    from phalanx import _core, _settings, _threads
+    from phalanx import _core, _threads
 
     default = _settings.deadlock_mode()
     with _guard:

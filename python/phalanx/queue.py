@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import queue as _std
 import sys as _sys
-from _thread import allocate_lock as _allocate_lock
 from collections import deque as _deque
 from heapq import heappop as _heappop
 from heapq import heappush as _heappush
@@ -41,7 +40,6 @@ else:
     ShutDown = _std.ShutDown
 
 
-
 def _refuse_to_pickle(self: SimpleQueue) -> Any:
     raise TypeError("cannot pickle '_queue.SimpleQueue' object")
 
@@ -51,8 +49,6 @@ SimpleQueue.__reduce__ = _refuse_to_pickle  # type: ignore[method-assign, assign
 _core._set_queue_parts(Empty, Full, ShutDown, _heappush, _heappop)
 
 _HOOKS = ("_init", "_qsize", "_put", "_get")
-# Two threads that ask for the open form at one time must not both make it.
-_opening: Any = _allocate_lock()
 
 
 class _OpenName:
@@ -65,6 +61,8 @@ class _OpenName:
         if queue is None:
             return self
         queue._open()
+        if self._name not in queue.__dict__:
+            raise AttributeError(f"{type(queue).__name__!r} object has no attribute {self._name!r} yet")
         return queue.__dict__[self._name]
 
 
@@ -91,10 +89,18 @@ class Queue(_core.Queue):
         super().__init_subclass__(**kwargs)
         kinds = globals().get("_KINDS", ())
         cls._native = not any(hook in vars(base) for base in cls.__mro__ if base not in kinds for hook in _HOOKS)
+        # In Rust the short forms do not pass by the long ones; a subclass that has its own expects that.
+        own: Any = cls
+        if "put" in vars(cls) and "put_nowait" not in vars(cls):
+            own.put_nowait = _put_nowait_by_put
+        if "get" in vars(cls) and "get_nowait" not in vars(cls):
+            own.get_nowait = _get_nowait_by_get
 
     def __init__(self, maxsize: int = 0) -> None:
         self._set_bound(maxsize)
         self.__dict__["_maxsize"] = maxsize
+        # Two threads that ask for the open form at one time must not both make it, while hooks may ask again.
+        self.__dict__["_opening"] = _core.RLock()
         if not self._native:
             self._open()
 
@@ -133,11 +139,11 @@ class Queue(_core.Queue):
 
     def empty(self) -> bool:
         """Whether it is empty. Another thread may change that at once."""
-        return not self.qsize()
+        return not _core.Queue.qsize(self)
 
     def full(self) -> bool:
         """Whether it has as many items as it can hold. Another thread may change that at once."""
-        return 0 < self.maxsize <= self.qsize()
+        return 0 < self.maxsize <= _core.Queue.qsize(self)
 
     # ---------------------------------------------------------------- the hooks for subclasses
 
@@ -157,21 +163,26 @@ class Queue(_core.Queue):
 
     def _open(self) -> None:
         """Moves the items to Python objects, for good."""
-        with _opening:
-            if self._is_open() and "mutex" in self.__dict__:
+        names = self.__dict__
+        with names["_opening"]:
+            if "all_tasks_done" in names or names.get("_is_opening"):
                 return
-            mutex = _core.allocate_lock()
-            with mutex:
-                names = self.__dict__
-                names["not_empty"] = _Condition(mutex)
-                names["not_full"] = _Condition(mutex)
-                names["all_tasks_done"] = _Condition(mutex)
-                self._init(names["_maxsize"])
-                names["mutex"] = mutex
-                # From here on other threads come by way of the mutex, which we hold until all is in place.
-                items, self._open_unfinished, self._open_closed = self._move_out() or ([], 0, False)
-                for item in items:
-                    self._put(item)
+            names["_is_opening"] = True
+            try:
+                mutex = _core.allocate_lock()
+                with mutex:
+                    names["mutex"] = mutex
+                    names["not_empty"] = _Condition(mutex)
+                    names["not_full"] = _Condition(mutex)
+                    self._open_unfinished, self._open_closed = 0, False
+                    self._init(names["_maxsize"])
+                    # From here on other threads come by way of the mutex, which we hold until all is in place.
+                    items, self._open_unfinished, self._open_closed = self._move_out() or ([], 0, False)
+                    for item in items:
+                        self._put(item)
+                    names["all_tasks_done"] = _Condition(mutex)
+            finally:
+                del names["_is_opening"]
 
     def _open_put(self, item: Any, block: bool, timeout: float | None) -> None:
         with self.not_full:
@@ -239,6 +250,14 @@ class Queue(_core.Queue):
                 self.all_tasks_done.notify_all()
             self.not_empty.notify_all()
             self.not_full.notify_all()
+
+
+def _put_nowait_by_put(self: Queue, item: Any) -> None:
+    self.put(item, block=False)
+
+
+def _get_nowait_by_get(self: Queue) -> Any:
+    return self.get(block=False)
 
 
 class PriorityQueue(_core.PriorityQueue, Queue):

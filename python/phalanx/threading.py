@@ -147,10 +147,17 @@ class Condition(_core.Condition):
         except BaseException:
             self._leave(ticket)
             raise
+        notified = False
         try:
-            return self._sleep(ticket, timeout)
+            notified = self._sleep(ticket, timeout)
         finally:
-            self._acquire_restore(saved)
+            try:
+                self._acquire_restore(saved)
+            except BaseException:
+                if notified:
+                    self._pass_on()
+                raise
+        return notified
 
     def _release_save(self) -> "_Any":
         save = getattr(self._lock, "_release_save", None)

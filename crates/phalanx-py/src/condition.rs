@@ -1,6 +1,7 @@
 //! `Condition`: native with our own locks, through Python with any other.
 
-use crate::lock::{self, Lock, Locking, RLock};
+use crate::ending::{self, holder};
+use crate::lock::{self, Lock, RLock};
 use crate::raw::{self, Method, Obj, Patience};
 use phalanx::prim::{AtomicPtr, Guarded, Ordering};
 use phalanx::sync::{Condvar, Hold, Mutex, RMutex};
@@ -11,6 +12,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::ptr;
 
+static LOCK: Reason = Reason {
+    name: "Lock",
+    role: Role::Retake,
+};
+static RLOCK: Reason = Reason {
+    name: "RLock",
+    role: Role::Retake,
+};
 static CONDITION: Reason = Reason {
     name: "Condition",
     role: Role::Wait,
@@ -38,6 +47,10 @@ enum Kind<'a> {
 }
 
 impl Condition {
+    fn take_one(&self) -> Obj {
+        self.lock.swap(ptr::null_mut(), Ordering::AcqRel)
+    }
+
     fn lock(&self) -> Obj {
         self.lock.load(Ordering::Acquire)
     }
@@ -77,7 +90,12 @@ impl Condition {
     #[pyo3(signature = (lock = None))]
     fn __init__(&self, py: Python<'_>, lock: Option<Py<PyAny>>) -> PyResult<()> {
         let lock = match lock {
-            Some(lock) => lock,
+            Some(lock) => {
+                // As the standard library: what is no lock is told at once.
+                lock.getattr(py, "acquire")?;
+                lock.getattr(py, "release")?;
+                lock
+            }
             None => Py::new(py, RLock::default())?.into_any(),
         };
         let old = self.lock.swap(lock.into_ptr(), Ordering::AcqRel);
@@ -121,12 +139,23 @@ impl Condition {
         PyTicket(Guarded::new(slf.get().condvar.enter(&how)))
     }
 
+    /// Wake another thread in place of this one, which was notified and cannot act on it.
+    fn _pass_on(&self) {
+        self.condvar.notify(1);
+    }
+
     /// Leave the queue without having slept.
     fn _leave(&self, ticket: &PyTicket) {
         if let Some(ticket) = ticket.take() {
             self.condvar.leave(ticket);
         }
     }
+
+    #[expect(
+        clippy::unused_self,
+        reason = "what it holds is taken out before: see `ending`"
+    )]
+    fn __clear__(&self) {}
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let lock = self.lock();
@@ -144,48 +173,12 @@ impl PyTicket {
     }
 }
 
-impl Drop for Condition {
-    fn drop(&mut self) {
-        // SAFETY: owned here; objects end attached.
-        unsafe { ffi::Py_XDECREF(*self.lock.get_mut()) };
-    }
-}
-
-/// Takes `lock` again after a wait, whatever comes. The first trouble is the one to tell.
-fn retake(
-    waited: Result<bool, Stopped>,
-    how: &How<'_>,
-    subject: Obj,
-    reason: &'static Reason,
-    lock: impl Fn(&How<'_>) -> Result<bool, Stopped>,
-) -> Result<bool, Stopped> {
-    let mut waited = waited;
-    // Once an exception is set, handlers cannot run any more.
-    let interrupt = if waited.is_ok() { how.interrupt } else { &Steady };
-    let mut again = How {
-        reason,
-        subject: subject.addr(),
-        deadline: Deadline::NEVER,
-        interrupt,
-    };
-    loop {
-        match lock(&again) {
-            Ok(_) => return waited,
-            Err(stopped @ Stopped::Deadlock(_)) => return if waited.is_ok() { Err(stopped) } else { waited },
-            Err(stopped) => {
-                if waited.is_ok() {
-                    waited = Err(stopped);
-                }
-                again.interrupt = &Steady;
-            }
-        }
-    }
-}
+holder!(Condition, Condition);
 
 /// Gives the lock back, sleeps, takes it again: all that a native wait does detached.
 struct Wait<'a> {
     condvar: &'a Condvar,
-    object: Obj,
+    lock: Obj,
 }
 
 impl Wait<'_> {
@@ -196,9 +189,7 @@ impl Wait<'_> {
         // Locked, as the caller has checked; another thread that releases it meanwhile breaks its own program only.
         let _ = mutex.unlock();
         let waited = self.condvar.sleep(ticket, how);
-        retake(waited, how, self.object, Lock::REASON, |again| {
-            mutex.lock(Hold::Scoped, again)
-        })
+        self.retake(waited, how, &LOCK, |again| mutex.lock(Hold::Scoped, again))
     }
 
     fn recursive(&self, mutex: &RMutex, how: &How<'_>) -> Result<bool, Stopped> {
@@ -207,9 +198,46 @@ impl Wait<'_> {
         };
         let times = mutex.unlock_all().unwrap_or(1);
         let waited = self.condvar.sleep(ticket, how);
-        retake(waited, how, self.object, RLock::REASON, |again| {
-            mutex.lock_many(times, again)
-        })
+        self.retake(waited, how, &RLOCK, |again| mutex.lock_many(times, again))
+    }
+
+    /// Takes the lock again after a sleep, whatever comes. The first trouble is the one to tell.
+    fn retake(
+        &self,
+        waited: Result<bool, Stopped>,
+        how: &How<'_>,
+        reason: &'static Reason,
+        lock: impl Fn(&How<'_>) -> Result<bool, Stopped>,
+    ) -> Result<bool, Stopped> {
+        let notified = matches!(waited, Ok(true));
+        let mut waited = waited;
+        // Once an exception is set, handlers cannot run any more.
+        let interrupt = if waited.is_ok() { how.interrupt } else { &Steady };
+        let mut again = How {
+            reason,
+            subject: self.lock.addr(),
+            deadline: Deadline::NEVER,
+            interrupt,
+        };
+        loop {
+            match lock(&again) {
+                Ok(_) => return waited,
+                Err(stopped) => {
+                    let for_good = matches!(stopped, Stopped::Deadlock(_));
+                    if waited.is_ok() {
+                        waited = Err(stopped);
+                        if notified {
+                            // Nobody will act on the notification here.
+                            self.condvar.notify(1);
+                        }
+                    }
+                    if for_good {
+                        return waited;
+                    }
+                    again.interrupt = &Steady;
+                }
+            }
+        }
     }
 }
 
@@ -240,18 +268,22 @@ unsafe extern "C-unwind" fn wait(slf: Obj, args: *const Obj, count: isize, keywo
         };
         let wait = Wait {
             condvar: &condition.condvar,
-            object: condition.lock(),
+            lock: condition.lock(),
         };
         let deadline = patience.deadline();
         match condition.kind() {
             Kind::Lock(lock) => {
                 let ended = raw::wait(slf, &CONDITION, deadline, |how| wait.plain(&lock.mutex, how));
-                lock.place.note();
+                if lock.mutex.owner() == phalanx::wait::current() {
+                    lock.place.note();
+                }
                 ended.into_bool()
             }
             Kind::RLock(lock) => {
                 let ended = raw::wait(slf, &CONDITION, deadline, |how| wait.recursive(&lock.mutex, how));
-                lock.place.note();
+                if lock.mutex.is_mine() {
+                    lock.place.note();
+                }
                 ended.into_bool()
             }
             Kind::Foreign => ptr::null_mut(),
@@ -357,8 +389,8 @@ unsafe extern "C-unwind" fn exit(slf: Obj, args: *const Obj, count: isize, _: Ob
     unsafe {
         let condition: &Condition = raw::state(slf);
         match condition.kind() {
-            Kind::Lock(_) => lock::give_back(condition.lock()),
-            Kind::RLock(_) => lock::give_back_once(condition.lock()),
+            Kind::Lock(_) => lock::exit(condition.lock(), args, count, ptr::null_mut()),
+            Kind::RLock(_) => lock::exit_once(condition.lock(), args, count, ptr::null_mut()),
             Kind::Foreign if count == 3 => raw::call_method(
                 names::exit(),
                 [condition.lock(), *args, *args.add(1), *args.add(2)],
@@ -413,6 +445,7 @@ mod names {
 }
 
 pub fn add(py: Python<'_>) -> PyResult<()> {
+    ending::adopt::<Condition>(py);
     raw::attach::<Condition>(
         py,
         &[

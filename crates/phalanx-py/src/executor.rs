@@ -3,9 +3,10 @@
 //! `submit` makes a future, queues the call and, if no worker is idle and there is room for one more, asks the face to
 //! start a worker. Workers sleep in the queue; closing it lets each of them go once nothing is left.
 
+use crate::ending::{self, holder};
 use crate::future;
 use crate::raw::{self, Method, Obj, Patience};
-use phalanx::prim::{AtomicBool, AtomicUsize, Ordering};
+use phalanx::prim::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use phalanx::queue::{Order, Queue};
 use phalanx::sync::Semaphore;
 use phalanx::wait::{Reason, Role};
@@ -14,7 +15,6 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::ptr;
-use std::sync::OnceLock;
 
 static IDLE: Reason = Reason {
     name: "Executor idle",
@@ -133,27 +133,42 @@ impl WorkQueue {
         result
     }
 
-    fn __clear__(&self) {
-        for task in self.tasks.take_all() {
-            // SAFETY: attached; the references were the queue's.
-            task.parts()
-                .into_iter()
-                .for_each(|part| unsafe { ffi::Py_XDECREF(part) });
+    #[expect(
+        clippy::unused_self,
+        reason = "what it holds is taken out before: see `ending`"
+    )]
+    fn __clear__(&self) {}
+}
+
+impl WorkQueue {
+    fn take_one(&self) -> Obj {
+        // A call of four parts is put back with what is left of it.
+        let Some(mut task) = self.tasks.take_one() else {
+            return ptr::null_mut();
+        };
+        let parts = [
+            &mut task.future,
+            &mut task.function,
+            &mut task.args,
+            &mut task.kwargs,
+        ];
+        let taken = parts.into_iter().find(|part| !part.is_null());
+        let taken = taken.map_or(ptr::null_mut(), |part| std::mem::replace(part, ptr::null_mut()));
+        if task.parts().iter().any(|part| !part.is_null()) {
+            self.tasks.put_back(task);
         }
+        taken
     }
 }
 
-impl Drop for WorkQueue {
-    fn drop(&mut self) {
-        self.__clear__();
-    }
-}
+holder!(WorkQueue, WorkQueue);
 
 /// What an executor has in Rust: the way from `submit` to its work queue.
 #[pyclass(frozen, subclass, module = "phalanx._core", name = "ExecutorBase")]
 #[derive(Default)]
 pub struct ExecutorBase {
-    queue: OnceLock<Py<WorkQueue>>,
+    /// Owned. Set by the face.
+    queue: AtomicPtr<ffi::PyObject>,
 }
 
 #[pymethods]
@@ -164,15 +179,36 @@ impl ExecutorBase {
         Self::default()
     }
 
-    /// The queue that `submit` uses. The first one stays.
+    /// The queue that `submit` uses.
     fn _use(&self, queue: Py<WorkQueue>) {
-        let _ = self.queue.set(queue);
+        let old = self.queue.swap(queue.into_ptr(), Ordering::AcqRel);
+        // SAFETY: attached; the old reference was owned.
+        unsafe { ffi::Py_XDECREF(old) };
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.queue.get().map_or(Ok(()), |queue| visit.call(queue))
+        let queue = self.queue.load(Ordering::Acquire);
+        if queue.is_null() {
+            return Ok(());
+        }
+        // SAFETY: a live object that this executor owns.
+        unsafe { raw::visit(&visit, queue) }
+    }
+
+    #[expect(
+        clippy::unused_self,
+        reason = "what it holds is taken out before: see `ending`"
+    )]
+    fn __clear__(&self) {}
+}
+
+impl ExecutorBase {
+    fn take_one(&self) -> Obj {
+        self.queue.swap(ptr::null_mut(), Ordering::AcqRel)
     }
 }
+
+holder!(ExecutorBase, ExecutorBase);
 
 unsafe extern "C-unwind" fn submit(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
     // SAFETY: the descriptor has checked the class; the frame owns nothing that drops.
@@ -183,10 +219,11 @@ unsafe extern "C-unwind" fn submit(slf: Obj, args: *const Obj, count: isize, key
                 c"submit() missing 1 required positional argument: 'fn'",
             );
         }
-        let Some(queue) = raw::state::<ExecutorBase>(slf).queue.get() else {
+        let queue = raw::state::<ExecutorBase>(slf).queue.load(Ordering::Acquire);
+        if queue.is_null() {
             return raw::raise(raw::runtime_error(), c"executor.__init__() was not called");
-        };
-        let queue: &WorkQueue = queue.get();
+        }
+        let queue: &WorkQueue = raw::state(queue);
         if !queue.accepting.load(Ordering::Acquire) {
             return raw::call_method(names::refuse(), [slf]);
         }
@@ -347,6 +384,8 @@ mod names {
 }
 
 pub fn add(py: Python<'_>) -> PyResult<()> {
+    ending::adopt::<WorkQueue>(py);
+    ending::adopt::<ExecutorBase>(py);
     raw::attach::<ExecutorBase>(
         py,
         &[Method::Fast(

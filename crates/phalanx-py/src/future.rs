@@ -10,6 +10,7 @@
 //! A future is *shared* once somebody has asked for its condition, waiters or callbacks, which live in Python. The
 //! standard library's own methods, handed over by the face, then do the changes, with that condition held.
 
+use crate::ending::{self, holder};
 use crate::raw::{self, Method, Obj};
 use phalanx::prim::Guarded;
 use phalanx::prim::{AtomicBool, AtomicPtr, Ordering};
@@ -232,22 +233,27 @@ impl FutureBase {
         Ok(())
     }
 
-    fn __clear__(&self) {
-        self.put_result(None);
-        self.put_exception(None);
+    #[expect(
+        clippy::unused_self,
+        reason = "what it holds is taken out before: see `ending`"
+    )]
+    fn __clear__(&self) {}
+}
+
+impl FutureBase {
+    fn take_one(&self) -> Obj {
+        self.slots.with(|slots| {
+            let slot = if slots.result.is_null() {
+                &mut slots.exception
+            } else {
+                &mut slots.result
+            };
+            std::mem::replace(slot, ptr::null_mut())
+        })
     }
 }
 
-impl Drop for FutureBase {
-    fn drop(&mut self) {
-        let (result, exception) = self.slots.with(|slots| (slots.result, slots.exception));
-        // SAFETY: owned here; objects end attached.
-        unsafe {
-            ffi::Py_XDECREF(result);
-            ffi::Py_XDECREF(exception);
-        }
-    }
-}
+holder!(FutureBase, FutureBase);
 
 /// A new future, made without running Python code. Null with an exception set if there is no memory.
 ///
@@ -369,6 +375,14 @@ unsafe fn ended(future: &FutureBase, wants_exception: bool) -> Option<Obj> {
                     exception
                 })
             }
+            State::Finished if !exception.is_null() && ffi::PyExceptionInstance_Check(exception) == 0 => {
+                ffi::Py_XDECREF(result);
+                ffi::Py_DECREF(exception);
+                Some(raw::raise(
+                    raw::type_error(),
+                    c"exceptions must derive from BaseException",
+                ))
+            }
             State::Finished if !exception.is_null() => {
                 ffi::Py_XDECREF(result);
                 ffi::PyErr_SetObject(ffi::Py_TYPE(exception).cast(), exception);
@@ -473,6 +487,7 @@ unsafe extern "C-unwind" fn set_running(slf: Obj, _: Obj) -> Obj {
 }
 
 pub fn add(py: Python<'_>) -> PyResult<()> {
+    ending::adopt::<FutureBase>(py);
     raw::attach::<FutureBase>(
         py,
         &[

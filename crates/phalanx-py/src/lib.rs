@@ -2,6 +2,7 @@
 
 mod args;
 mod condition;
+mod ending;
 mod executor;
 mod future;
 mod lock;

@@ -1,7 +1,9 @@
 //! `Lock` and `RLock`.
 
+use crate::ending::{self, holder};
 use crate::place::Place;
 use crate::raw::{self, Ended, Method, Obj, Patience};
+use crate::watch;
 use phalanx::sync::{Hold, Mutex, RMutex};
 use phalanx::wait::{self, Reason, Role};
 use pyo3::ffi;
@@ -70,10 +72,11 @@ impl RLock {
         let mutex = &slf.get().mutex;
         let owner = wait::facts(mutex.owner()).map_or(0, |facts| facts.ident);
         let state = if mutex.owner() == 0 { "unlocked" } else { "locked" };
-        let class = slf.get_type();
-        let (module, name) = (class.module()?, class.qualname()?);
+        // The name that the class was made with: qualified for our own, plain for a Python subclass.
+        // SAFETY: attached, and the object is alive.
+        let name = unsafe { raw::type_name(slf.as_ptr()) };
         Ok(format!(
-            "<{state} {module}.{name} object owner={owner} count={} at {:p}>",
+            "<{state} {name} object owner={owner} count={} at {:p}>",
             mutex.count(),
             slf.as_ptr()
         ))
@@ -225,9 +228,20 @@ unsafe extern "C-unwind" fn release(slf: Obj, _: Obj) -> Obj {
     unsafe { give_back(slf) }
 }
 
-unsafe extern "C-unwind" fn exit(slf: Obj, _: *const Obj, _: isize, _: Obj) -> Obj {
-    // SAFETY: as in acquire.
-    unsafe { give_back(slf) }
+/// The end of a `with` block. A DeadlockError may leave a condition's wait without the lock: then there is nothing to give
+/// back, and what another thread holds stays its own.
+pub unsafe extern "C-unwind" fn exit(slf: Obj, args: *const Obj, count: isize, _: Obj) -> Obj {
+    // SAFETY: as in acquire; the first argument is an exception class or None.
+    unsafe {
+        if count > 0 && watch::is_deadlock(*args) && !is_mine(raw::state::<Lock>(slf)) {
+            return raw::none();
+        }
+        give_back(slf)
+    }
+}
+
+fn is_mine(lock: &Lock) -> bool {
+    lock.mutex.owner() == wait::current()
 }
 
 unsafe extern "C-unwind" fn release_once(slf: Obj, _: Obj) -> Obj {
@@ -235,9 +249,15 @@ unsafe extern "C-unwind" fn release_once(slf: Obj, _: Obj) -> Obj {
     unsafe { give_back_once(slf) }
 }
 
-unsafe extern "C-unwind" fn exit_once(slf: Obj, _: *const Obj, _: isize, _: Obj) -> Obj {
-    // SAFETY: as in acquire.
-    unsafe { give_back_once(slf) }
+/// As [`exit`].
+pub unsafe extern "C-unwind" fn exit_once(slf: Obj, args: *const Obj, count: isize, _: Obj) -> Obj {
+    // SAFETY: as in exit.
+    unsafe {
+        if count > 0 && watch::is_deadlock(*args) && !raw::state::<RLock>(slf).mutex.is_mine() {
+            return raw::none();
+        }
+        give_back_once(slf)
+    }
 }
 
 unsafe extern "C-unwind" fn locked(slf: Obj, _: Obj) -> Obj {
@@ -349,7 +369,12 @@ const LOCKED: &std::ffi::CStr = c"locked($self, /)\n--\n\nIs the lock held by an
 const REINIT: &std::ffi::CStr =
     c"_at_fork_reinit($self, /)\n--\n\nMake the lock free in the child of a fork.";
 
+holder!(Lock);
+holder!(RLock);
+
 pub fn add(py: Python<'_>) -> PyResult<()> {
+    ending::adopt::<Lock>(py);
+    ending::adopt::<RLock>(py);
     raw::attach::<Lock>(
         py,
         &[

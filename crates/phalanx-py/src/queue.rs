@@ -7,6 +7,7 @@
 //! A priority queue keeps its items in a Python list, ordered by `heapq`, because comparing runs Python code. Its core
 //! queue holds as many placeholders, and a mutex makes the two one step.
 
+use crate::ending::{self, holder};
 use crate::raw::{self, Ended, Method, Obj, Patience};
 use phalanx::prim::{AtomicPtr, Ordering};
 use phalanx::queue::{GetError, Order, PutError, Queue};
@@ -78,14 +79,6 @@ fn raise_class(class: &AtomicPtr<ffi::PyObject>) -> Obj {
     ptr::null_mut()
 }
 
-/// Gives back what a queue held.
-pub(crate) fn drop_items(items: impl IntoIterator<Item = Item>) {
-    for item in items {
-        // SAFETY: attached; the reference was the queue's.
-        unsafe { ffi::Py_XDECREF(item.0) };
-    }
-}
-
 /// A queue for threads.
 #[pyclass(frozen, subclass, weakref, module = "phalanx._core", name = "Queue")]
 pub struct PyQueue {
@@ -133,25 +126,6 @@ impl PyQueue {
         Ok(())
     }
 
-    /// Give out (items, unfinished, closed) and let the open form go on; None if that has been done.
-    fn _move_out(&self, py: Python<'_>) -> PyResult<Option<(Py<PyList>, usize, bool)>> {
-        let Some((items, unfinished, closed)) = self.queue.move_out() else {
-            return Ok(None);
-        };
-        if let Some(heap) = &self.heap {
-            return Ok(Some((heap.list.clone_ref(py), unfinished, closed)));
-        }
-        // SAFETY: the items were the queue's own references.
-        let items = items
-            .into_iter()
-            .map(|item| unsafe { Bound::from_owned_ptr(py, item.0) });
-        Ok(Some((
-            PyList::new(py, items.collect::<Vec<_>>())?.unbind(),
-            unfinished,
-            closed,
-        )))
-    }
-
     /// Has it moved to the open form?
     fn _is_open(&self) -> bool {
         self.queue.is_moved()
@@ -172,10 +146,11 @@ impl PyQueue {
         traverse(&self.queue, &visit)
     }
 
-    fn __clear__(&self) {
-        // The list of a heap is cleared by the collector itself.
-        drop_items(self.queue.take_all());
-    }
+    #[expect(
+        clippy::unused_self,
+        reason = "what it holds is taken out before: see `ending`"
+    )]
+    fn __clear__(&self) {}
 }
 
 pub(crate) fn traverse(queue: &Queue<Item>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -189,11 +164,29 @@ pub(crate) fn traverse(queue: &Queue<Item>, visit: &PyVisit<'_>) -> Result<(), P
     result
 }
 
-impl Drop for PyQueue {
-    fn drop(&mut self) {
-        drop_items(self.queue.take_all());
+impl PyQueue {
+    fn take_one(&self) -> Obj {
+        if let Some(heap) = &self.heap {
+            // The list itself ends with the queue, empty.
+            // SAFETY: attached; the list is owned, and its last item's reference goes to the caller.
+            unsafe {
+                let list = heap.list.as_ptr();
+                let last = ffi::PyList_GET_SIZE(list) - 1;
+                if last < 0 {
+                    return ptr::null_mut();
+                }
+                let item = ffi::Py_NewRef(ffi::PyList_GET_ITEM(list, last));
+                ffi::PyList_SetSlice(list, last, last + 1, ptr::null_mut());
+                return item;
+            }
+        }
+        self.queue.take_one().map_or(ptr::null_mut(), |item| item.0)
     }
 }
+
+holder!(PyQueue, PyQueue);
+holder!(PyLifoQueue, PyQueue);
+holder!(PyPriorityQueue, PyQueue);
 
 #[pymethods]
 impl PyLifoQueue {
@@ -467,7 +460,14 @@ unsafe extern "C-unwind" fn put(slf: Obj, args: *const Obj, count: isize, keywor
                 c"put() missing 1 required positional argument: 'item'",
             );
         }
-        let Some(patience) = patience(block, timeout) else {
+        // Without a bound nothing is waited for, and as in the standard library the timeout is not even looked at.
+        let bounded = raw::state::<PyQueue>(slf).queue.bound() != 0;
+        let patience = if bounded {
+            patience(block, timeout)
+        } else {
+            Some(Patience::Now)
+        };
+        let Some(patience) = patience else {
             return ptr::null_mut();
         };
         put_with(slf, item, patience, || {
@@ -522,6 +522,49 @@ unsafe extern "C-unwind" fn get_nowait(slf: Obj, _: Obj) -> Obj {
         get_with(slf, Patience::Now, || {
             raw::call_method(names::open_get(), [slf, ffi::Py_False(), ffi::Py_None()])
         })
+    }
+}
+
+/// Give out (items, unfinished, closed) and let the open form go on; None if that has been done.
+unsafe extern "C-unwind" fn move_out(slf: Obj, _: Obj) -> Obj {
+    // SAFETY: as in put_with; no Python code runs once the items are out.
+    unsafe {
+        let state: &PyQueue = raw::state(slf);
+        if let Some(heap) = &state.heap
+            && !lock_heap(slf, heap)
+        {
+            return ptr::null_mut();
+        }
+        let moved = state.queue.move_out();
+        let result = match &moved {
+            None => raw::none(),
+            Some((items, unfinished, closed)) => {
+                let list = match &state.heap {
+                    Some(heap) => ffi::Py_NewRef(heap.list.as_ptr()),
+                    None => list_of(items.iter()),
+                };
+                ffi::Py_BuildValue(c"(NKN)".as_ptr(), list, *unfinished as u64, raw::boolean(*closed))
+            }
+        };
+        drop(moved);
+        if let Some(heap) = &state.heap {
+            let _ = heap.mutex.unlock();
+        }
+        result
+    }
+}
+
+/// A new list that takes over the items.
+unsafe fn list_of<'a>(items: impl ExactSizeIterator<Item = &'a Item>) -> Obj {
+    // SAFETY: attached; each place of the new list is filled once.
+    unsafe {
+        let list = ffi::PyList_New(items.len() as isize);
+        if !list.is_null() {
+            for (at, item) in items.enumerate() {
+                ffi::PyList_SET_ITEM(list, at as isize, item.0);
+            }
+        }
+        list
     }
 }
 
@@ -619,6 +662,9 @@ mod names {
 }
 
 pub fn add(py: Python<'_>) -> PyResult<()> {
+    ending::adopt::<PyQueue>(py);
+    ending::adopt::<PyLifoQueue>(py);
+    ending::adopt::<PyPriorityQueue>(py);
     raw::attach::<PyQueue>(
         py,
         &[
@@ -649,6 +695,12 @@ negative timeout, phalanx.DeadlockError if the wait could never end. O(1), O(log
                 c"get_nowait",
                 get_nowait,
                 c"get_nowait($self, /)\n--\n\nTake an item out if there is one now; otherwise raise queue.Empty.",
+            ),
+            Method::NoArgs(
+                c"_move_out",
+                move_out,
+                c"_move_out($self, /)\n--\n\n\
+Give out (items, unfinished, closed) and let the open form go on; None if that has been done.",
             ),
             Method::NoArgs(
                 c"task_done",

@@ -4,7 +4,7 @@
 //! re-attaches during shutdown is unwound by `pthread_exit`. So these functions are `extern "C-unwind"`, hold only
 //! plain pointers and copies across a call that may run Python code, and catch panics only round detached code.
 
-pub use crate::args::{Patience, arguments, optional_timeout, seconds, truth};
+pub use crate::args::{Patience, arguments, optional_timeout, seconds, truth, type_name};
 use phalanx::prim::{AtomicU64, Ordering};
 use phalanx::wait::hook::Report;
 use phalanx::wait::{Deadline, How, Interrupt, Reason, Stopped};
@@ -228,16 +228,7 @@ impl Interrupt for Signals {
     }
 
     fn report(&self, report: &Report) {
-        // SAFETY: detached here and attached in between; a report-only wait of a daemon thread at the very end of the
-        // interpreter is skipped.
-        unsafe {
-            if ffi::Py_IsInitialized() == 0 {
-                return;
-            }
-            PyEval_RestoreThread(self.state.get());
-            crate::watch::print(report);
-            self.state.set(PyEval_SaveThread());
-        }
+        crate::watch::print_from_a_thread(report);
     }
 }
 
@@ -321,8 +312,12 @@ pub unsafe fn wait(
     f: impl FnOnce(&How<'_>) -> Result<bool, Stopped>,
 ) -> Ended {
     // SAFETY: attached, as the caller promises.
+    let main = is_main();
+    if main {
+        crate::watch::forget_excuse();
+    }
     let signals = Signals {
-        main: is_main(),
+        main,
         // SAFETY: attached, as the caller promises.
         state: Cell::new(unsafe { PyEval_SaveThread() }),
     };

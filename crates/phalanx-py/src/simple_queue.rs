@@ -1,7 +1,8 @@
 //! `SimpleQueue`: unbounded, without task tracking, and safe to put into from a destructor at any moment: no Python code
 //! runs while its state is locked.
 
-use crate::queue::{EMPTY, Item, Tried, drop_items, keep_trying, patience, traverse};
+use crate::ending::{self, holder};
+use crate::queue::{EMPTY, Item, Tried, keep_trying, patience, traverse};
 use crate::raw::{self, Method, Obj, Patience};
 use phalanx::queue::{Order, Queue};
 use phalanx::wait::{Reason, Role};
@@ -50,16 +51,20 @@ impl SimpleQueue {
         traverse(&self.queue, &visit)
     }
 
-    fn __clear__(&self) {
-        drop_items(self.queue.take_all());
+    #[expect(
+        clippy::unused_self,
+        reason = "what it holds is taken out before: see `ending`"
+    )]
+    fn __clear__(&self) {}
+}
+
+impl SimpleQueue {
+    fn take_one(&self) -> Obj {
+        self.queue.take_one().map_or(ptr::null_mut(), |item| item.0)
     }
 }
 
-impl Drop for SimpleQueue {
-    fn drop(&mut self) {
-        drop_items(self.queue.take_all());
-    }
-}
+holder!(SimpleQueue, SimpleQueue);
 
 unsafe extern "C-unwind" fn simple_put(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
     // SAFETY: the descriptor has checked the class; the frame owns nothing. An unbounded queue is never full.
@@ -154,6 +159,7 @@ unsafe extern "C-unwind" fn simple_get_nowait(slf: Obj, _: Obj) -> Obj {
 }
 
 pub fn add(py: Python<'_>) -> PyResult<()> {
+    ending::adopt::<SimpleQueue>(py);
     raw::attach::<SimpleQueue>(
         py,
         &[

@@ -1,5 +1,6 @@
 //! `Semaphore`, `BoundedSemaphore`, `Event`, `Latch`, `Barrier`.
 
+use crate::ending::{self, holder};
 use crate::raw::{self, Method, Obj, Patience};
 use phalanx::sync::{Arrival, Barrier, Event, Latch, Passage, Semaphore};
 use phalanx::wait::{How, Reason, Role, Stopped, Ticket};
@@ -416,7 +417,18 @@ unsafe extern "C-unwind" fn arrive(slf: Obj, args: *const Obj, count: isize, key
     }
 }
 
+holder!(PySemaphore);
+holder!(PyBoundedSemaphore);
+holder!(PyEvent);
+holder!(PyLatch);
+holder!(PyBarrier);
+
 pub fn add(py: Python<'_>) -> PyResult<()> {
+    ending::adopt::<PySemaphore>(py);
+    ending::adopt::<PyBoundedSemaphore>(py);
+    ending::adopt::<PyEvent>(py);
+    ending::adopt::<PyLatch>(py);
+    ending::adopt::<PyBarrier>(py);
     raw::attach::<PySemaphore>(
         py,
         &[

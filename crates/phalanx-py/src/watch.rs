@@ -3,7 +3,7 @@
 use crate::lock::{Lock, RLock};
 use crate::place::Place;
 use crate::raw::{self, Obj};
-use phalanx::prim::{AtomicBool, Ordering};
+use phalanx::prim::{AtomicBool, AtomicPtr, Ordering};
 use phalanx::wait::hook::{self, Cause, Mode, Report};
 use phalanx::wait::{self, Sleeper};
 use phalanx::watch::is_still_asleep;
@@ -14,6 +14,14 @@ use std::ptr;
 
 /// Is there a Python handler for SIGINT other than the usual one?
 static OWN_SIGINT: AtomicBool = AtomicBool::new(false);
+
+/// Was [`OWN_SIGINT`] looked at since the main thread began its present wait?
+static EXCUSE_KNOWN: AtomicBool = AtomicBool::new(false);
+
+/// The main thread begins a wait: a handler may have been installed since the last look.
+pub fn forget_excuse() {
+    EXCUSE_KNOWN.store(false, Ordering::Relaxed);
+}
 
 /// Looks, attached in the main thread, whether Ctrl-C may do more than raise KeyboardInterrupt.
 pub fn refresh_excuse() {
@@ -26,6 +34,8 @@ pub fn refresh_excuse() {
             let usual = ffi::PyObject_GetAttrString(module, c"default_int_handler".as_ptr());
             let callable = !now.is_null() && ffi::PyCallable_Check(now) != 0;
             OWN_SIGINT.store(callable && now != usual, Ordering::Relaxed);
+            // SYNC(excuse): pairs with the Acquire load in excuse.
+            EXCUSE_KNOWN.store(true, Ordering::Release);
             ffi::Py_XDECREF(now);
             ffi::Py_XDECREF(usual);
             ffi::Py_DECREF(module);
@@ -57,7 +67,25 @@ fn excuse() -> bool {
                 && now.sa_sigaction != libc::SIG_IGN
         }
     };
-    OWN_SIGINT.load(Ordering::Relaxed) || (1..=64).any(|signal| !FATAL.contains(&signal) && installed(signal))
+    // SYNC(excuse): pairs with the Release store in refresh_excuse.
+    !EXCUSE_KNOWN.load(Ordering::Acquire)
+        || OWN_SIGINT.load(Ordering::Relaxed)
+        || (1..=64).any(|signal| !FATAL.contains(&signal) && installed(signal))
+}
+
+/// The class DeadlockError, once one was raised.
+static ERROR: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
+
+/// Is `class`, which may be None, DeadlockError or a subclass?
+///
+/// # Safety
+/// Attached; a live object.
+#[inline]
+pub unsafe fn is_deadlock(class: Obj) -> bool {
+    let error = ERROR.load(Ordering::Acquire);
+    // SAFETY: as the caller promises; the error class is kept for ever.
+    !error.is_null()
+        && unsafe { ffi::PyType_Check(class) != 0 && ffi::PyType_IsSubtype(class.cast(), error) != 0 }
 }
 
 /// Plugs the detector in.
@@ -97,26 +125,62 @@ pub unsafe fn raise(report: *mut Report) {
         let arguments = arguments(&Box::from_raw(report));
         let error = tell(arguments, c"build_error");
         if !error.is_null() {
+            // Kept for ever: the class of the first error, which is that of all.
+            let class = ffi::Py_TYPE(error);
+            if ERROR.load(Ordering::Acquire).is_null() {
+                ffi::Py_INCREF(class.cast());
+                ERROR.store(class, Ordering::Release);
+            }
             ffi::PyErr_SetObject(ffi::Py_TYPE(error).cast(), error);
             raw::release(error);
         }
     }
 }
 
-/// Prints `report`.
-///
-/// # Safety
-/// Attached.
-pub unsafe fn print(report: &Report) {
-    // SAFETY: as the caller promises.
+/// Prints `report` from a thread that lives only for this: the sleeping thread is inside the core, where it must not run
+/// Python code.
+pub fn print_from_a_thread(report: &Report) {
+    let report = Box::into_raw(Box::new(report.clone()));
+    // SAFETY: the thread is detached and owns the report; if it cannot be made, the report is freed here.
     unsafe {
-        let printed = tell(arguments(report), c"describe");
+        let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+        libc::pthread_attr_init(&raw mut attributes);
+        libc::pthread_attr_setdetachstate(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED);
+        let mut thread: libc::pthread_t = std::mem::zeroed();
+        // Only the promise about unwinding differs.
+        let start: Start = std::mem::transmute::<StartUnwind, Start>(print_and_free);
+        if libc::pthread_create(&raw mut thread, &raw const attributes, start, report.cast()) != 0 {
+            drop(Box::from_raw(report));
+        }
+        libc::pthread_attr_destroy(&raw mut attributes);
+    }
+}
+
+type Start = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
+type StartUnwind = extern "C-unwind" fn(*mut libc::c_void) -> *mut libc::c_void;
+
+unsafe extern "C-unwind" {
+    fn PyGILState_Ensure() -> ffi::PyGILState_STATE;
+    fn PyGILState_Release(state: ffi::PyGILState_STATE);
+}
+
+extern "C-unwind" fn print_and_free(report: *mut libc::c_void) -> *mut libc::c_void {
+    // SAFETY: the report is ours; the frame holds plain pointers, as the thread may end while it attaches.
+    unsafe {
+        if ffi::Py_IsInitialized() == 0 {
+            return ptr::null_mut();
+        }
+        let state = PyGILState_Ensure();
+        let snapshot = arguments(&Box::from_raw(report.cast::<Report>()));
+        let printed = tell(snapshot, c"describe");
         if printed.is_null() {
-            ffi::PyErr_WriteUnraisable(ptr::null_mut());
+            ffi::PyErr_Clear();
         } else {
             raw::release(printed);
         }
+        PyGILState_Release(state);
     }
+    ptr::null_mut()
 }
 
 /// Calls the function `name` of `phalanx.deadlock` with the snapshot, which it gives back. New reference or null.
@@ -189,7 +253,8 @@ unsafe fn thread(sleeper: &Sleeper, victim: u32) -> Obj {
     // we are attached if the sleep goes on; the victim's own call is the one that we are in.
     unsafe {
         let object = ptr::with_exposed_provenance_mut::<ffi::PyObject>(sleeper.subject);
-        let alive = !object.is_null() && (sleeper.thread == victim || is_still_asleep(sleeper));
+        let raising = sleeper.thread == victim && wait::current() == victim;
+        let alive = !object.is_null() && (raising || is_still_asleep(sleeper));
         let object = if alive { object } else { ffi::Py_None() };
         let owner = sleeper.owner.map(|owner| owner.thread);
         let facts = owner.and_then(wait::facts);

@@ -310,6 +310,16 @@ impl<T> Queue<T> {
         items
     }
 
+    /// Takes out one item, whatever the state, and leaves the counts alone: for the end of the queue.
+    pub fn take_one(&self) -> Option<T> {
+        self.state.with(|state| state.items.pop_front())
+    }
+
+    /// Puts an item back at the front, whatever the state, and leaves the counts alone.
+    pub fn put_back(&self, item: T) {
+        self.state.with(|state| state.items.push_front(item));
+    }
+
     /// Takes out every item and leaves the counts alone.
     pub fn take_all(&self) -> VecDeque<T> {
         self.state.with(|state| std::mem::take(&mut state.items))

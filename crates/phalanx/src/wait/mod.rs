@@ -44,6 +44,8 @@ pub enum Role {
     Wait,
     /// Waits for the end of another thread: that thread is the better one to tell.
     Join,
+    /// Takes back a lock that it must not go on without: told only if nobody else can be.
+    Retake,
     /// A worker without work: telling it would help nobody.
     Idle,
 }

@@ -29,10 +29,12 @@ const NOTIFIED: u32 = 1 << 31;
 
 /// Between two looks of a sleeping thread that looks after deadlocks or signals.
 const TICK: u64 = 100_000_000;
-/// A thread spins for this many nanoseconds at the most before it sleeps: about as long as an idle processor needs to
-/// wake.
-const MOST_PATIENCE: u32 = 30_000;
-const LEAST_PATIENCE: u32 = 500;
+/// A thread spins for this many nanoseconds at the most before it sleeps. A hand-over between two running threads takes
+/// a tenth of it; an idle processor needs three times as long to wake.
+const MOST_PATIENCE: u32 = 10_000;
+const LEAST_PATIENCE: u32 = 300;
+/// After this many waits in which it spun for less, a thread tries the most again.
+const RETRY: u32 = 32;
 
 /// The place of one wait in a queue. Nodes are used again, never freed: a late wake-up hits a live word.
 pub(crate) struct Node {
@@ -297,8 +299,7 @@ impl Ticket {
         if how.deadline.has_passed() {
             return self.leave(Wakeup::TimedOut);
         }
-        let begun = if cfg!(loom) { 0 } else { sys::now() };
-        if let Some(message) = self.spin(begun) {
+        if let Some(message) = self.spin() {
             return self.end(Wakeup::Unparked(message));
         }
         let mut watch = Watch::new(how, self.me, self.node);
@@ -334,10 +335,7 @@ impl Ticket {
                     };
                     return self.end(Wakeup::Stopped(stopped));
                 }
-                message => {
-                    self.learn(begun);
-                    return self.end(Wakeup::Unparked(message & !NOTIFIED));
-                }
+                message => return self.end(Wakeup::Unparked(message & !NOTIFIED)),
             }
             if look {
                 look = false;
@@ -413,22 +411,21 @@ impl Ticket {
     }
 
     /// Waits awake for a while, because a sleeping processor takes long to wake.
-    fn spin(&mut self, begun: u64) -> Option<u32> {
+    fn spin(&mut self) -> Option<u32> {
         if cfg!(loom) || processors() < 2 {
             return None;
         }
         let spinners = &door().spinners;
-        let patience = self
-            .me
-            .patience
-            .load(Ordering::Relaxed)
-            .clamp(LEAST_PATIENCE, MOST_PATIENCE);
+        let tries = self.me.tries.load(Ordering::Relaxed).wrapping_add(1);
+        self.me.tries.store(tries, Ordering::Relaxed);
+        let learnt = self.me.patience.load(Ordering::Relaxed);
+        let patience = if tries % RETRY == 1 { MOST_PATIENCE } else { learnt };
         // One processor has to be left for the thread that will wake us.
         if spinners.fetch_add(1, Ordering::Relaxed) as usize >= processors() - 1 {
             spinners.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let end = begun + u64::from(patience);
+        let end = sys::now() + u64::from(patience);
         let message = loop {
             for _ in 0..16 {
                 // SYNC(token): pairs with the swap in `notify`.
@@ -446,25 +443,17 @@ impl Ticket {
             }
         };
         spinners.fetch_sub(1, Ordering::Relaxed);
-        message
-    }
-
-    /// After a sleep: would spinning for longer have met the wake-up? Then it will next time, otherwise less of it is
-    /// wasted.
-    fn learn(&self, begun: u64) {
-        if cfg!(loom) {
-            return;
-        }
-        let patience = self.me.patience.load(Ordering::Relaxed);
-        let short = sys::now() - begun < 3 * u64::from(MOST_PATIENCE);
-        let next = if short {
-            patience.saturating_mul(4)
+        // All or less and less: a wake-up that comes while we spin will mostly do so again, and on a busy machine the
+        // thread that would wake us needs our processor.
+        let next = if message.is_some() {
+            MOST_PATIENCE
         } else {
-            patience / 2
+            patience.min(learnt) / 2
         };
         self.me
             .patience
-            .store(next.clamp(LEAST_PATIENCE, MOST_PATIENCE), Ordering::Relaxed);
+            .store(next.max(LEAST_PATIENCE), Ordering::Relaxed);
+        message
     }
 
     fn interrupted(self) -> Wakeup {
@@ -478,8 +467,12 @@ impl Ticket {
         };
         let stop = matches!(ending, Wakeup::Stopped(_));
         match self.node.verdict.with(Option::take) {
+            // The exception of a handler comes first: it is set already.
+            _ if stop => {
+                let notified = token & NOTIFIED != 0;
+                self.end(Wakeup::Stopped(Stopped::Interrupted { notified }))
+            }
             Some(report) if token == DOOMED => self.end(Wakeup::Stopped(Stopped::Deadlock(report))),
-            _ if stop => self.end(Wakeup::Stopped(Stopped::Interrupted { notified: true })),
             _ => self.end(Wakeup::Unparked(token & !NOTIFIED)),
         }
     }

@@ -98,7 +98,7 @@ fn all_asleep(threads: &[Facts]) -> Option<Finding> {
     })
 }
 
-/// Whom to tell: an ordinary wait before a join before an idle worker, a thread that the program waits for before a
+/// Whom to tell: an ordinary wait before a join before a lock taken back before an idle worker, a thread that the program waits for before a
 /// daemon, the oldest thread first.
 fn rank(threads: &[Facts], at: usize) -> (u8, bool, std::cmp::Reverse<u32>) {
     let Some(sleeper) = &threads[at].asleep else {
@@ -106,8 +106,9 @@ fn rank(threads: &[Facts], at: usize) -> (u8, bool, std::cmp::Reverse<u32>) {
     };
     let role = match sleeper.reason.role {
         Role::Idle => 0,
-        Role::Join => 1,
-        Role::Wait => 2,
+        Role::Retake => 1,
+        Role::Join => 2,
+        Role::Wait => 3,
     };
     (role, !sleeper.daemon, std::cmp::Reverse(sleeper.thread))
 }

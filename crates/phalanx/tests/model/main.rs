@@ -102,7 +102,10 @@ impl Interrupt for Handled {
 
 /// A wait that a signal does not end.
 fn handling() -> How<'static> {
-    How { interrupt: &Handled, ..How::forever() }
+    How {
+        interrupt: &Handled,
+        ..How::forever()
+    }
 }
 
 /// Data that loom watches: two threads inside at one time fail the model.

@@ -63,7 +63,7 @@ fn three_threads_exclude_each_other() {
 
 #[test]
 fn the_second_round_wakes_too() {
-    every(|| {
+    bounded(|| {
         let counter = counter();
         let other = spawn(&counter, |counter| {
             add(counter, &forever());

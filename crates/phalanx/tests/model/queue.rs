@@ -16,7 +16,7 @@ fn put(queue: &Queue<u32>, item: u32) {
 
 #[test]
 fn two_items_come_in_order() {
-    every(|| {
+    bounded(|| {
         let queue = queue(0);
         let getter = spawn(&queue, |queue| [get(queue), get(queue)]);
         put(&queue, 1);

@@ -1,4 +1,4 @@
-use super::{Handled, bounded, bounded_by, briefly, every, forever, interrupted, spawn};
+use super::{bounded, bounded_by, briefly, every, forever, handling, interrupted, spawn};
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use phalanx::wait::{self, How, Stopped, Wakeup, hook};
@@ -91,13 +91,7 @@ fn signal_against_wakeup() {
 fn a_wakeup_during_a_signal_handler_is_not_lost() {
     every(|| {
         let flag = Arc::new(Flag::default());
-        let sleeper = spawn(&flag, |flag| {
-            let handled = Handled(std::sync::atomic::AtomicBool::new(true));
-            flag.park(&How {
-                interrupt: &handled,
-                ..forever()
-            })
-        });
+        let sleeper = spawn(&flag, |flag| flag.park(&handling()));
         let woken = flag.raise(1, 7) == 1;
         match sleeper.join().unwrap() {
             Wakeup::Unparked(7) => assert!(woken),

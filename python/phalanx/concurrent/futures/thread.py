@@ -24,6 +24,18 @@ BrokenThreadPool = _std.BrokenThreadPool
 # The original class, also when `install()` has put ours in its place.
 _StdExecutor: Any = _std.ThreadPoolExecutor
 _private: Any = _std
+_queues: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    # `submit` in Rust asks nobody whether the interpreter ends. The standard library, which comes after us here, then
+    # ends the workers, but it knows only pools that have some.
+    for queue in list(_queues):
+        queue._refuse()
+
+
+_register: Any = threading
+_register._register_atexit(_at_exit)
 
 
 def _worker(reference: Any, queue: Any, initializer: Any, initargs: tuple[Any, ...]) -> None:
@@ -83,6 +95,7 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
         self._initializer = initializer
         self._initargs = initargs
         self._use(self._work_queue)
+        _queues.add(self._work_queue)
 
     def _refuse(self) -> None:
         """Says why `submit` takes no call now."""
