@@ -143,7 +143,7 @@ impl FutureBase {
 #[pymethods]
 impl FutureBase {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "()")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         let slots = Slots {
             state: State::Pending,

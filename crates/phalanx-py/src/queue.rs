@@ -112,7 +112,7 @@ fn bound(maxsize: &Bound<'_, PyAny>) -> PyResult<usize> {
 #[pymethods]
 impl PyQueue {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(maxsize=0)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
             queue: Queue::new(Order::Fifo, 0),
@@ -191,7 +191,7 @@ holder!(PyPriorityQueue, PyQueue);
 #[pymethods]
 impl PyLifoQueue {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(maxsize=0)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
         PyClassInitializer::from(PyQueue {
             queue: Queue::new(Order::Lifo, 0),
@@ -204,7 +204,7 @@ impl PyLifoQueue {
 #[pymethods]
 impl PyPriorityQueue {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(maxsize=0)")]
     fn new(
         py: Python<'_>,
         _args: &Bound<'_, PyTuple>,

@@ -56,7 +56,7 @@ fn init(semaphore: &Semaphore, value: i128, bounded: bool) -> PyResult<()> {
 #[pymethods]
 impl PySemaphore {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(value=1)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let semaphore = Semaphore::new(1).map_err(|_| PyOverflowError::new_err("one permit does not fit"))?;
         Ok(Self { semaphore })
@@ -76,7 +76,7 @@ impl PySemaphore {
 #[pymethods]
 impl PyBoundedSemaphore {
     #[new]
-    #[pyo3(signature = (*args, **kwargs))]
+    #[pyo3(signature = (*args, **kwargs), text_signature = "(value=1)")]
     fn new(
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
@@ -190,7 +190,7 @@ pub struct PyEvent {
 #[pymethods]
 impl PyEvent {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "()")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self::default()
     }
@@ -306,7 +306,7 @@ pub struct PyBarrier {
 #[pymethods]
 impl PyBarrier {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(parties, action=None, timeout=None)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
             barrier: Barrier::new(1),

@@ -1,4 +1,4 @@
-use super::{Cell, bounded, briefly, forever, interrupted, spawn};
+use super::{Cell, bounded, bounded_by, briefly, forever, interrupted, spawn};
 use loom::sync::Arc;
 use phalanx::sync::{Condvar, Hold, Mutex};
 use phalanx::wait::{How, Stopped};
@@ -45,7 +45,7 @@ impl Condition {
 
 #[test]
 fn a_change_before_the_sleep_is_not_missed() {
-    bounded(|| {
+    bounded_by(5, || {
         let condition = condition();
         let waiter = spawn(&condition, |condition| {
             condition.lock();

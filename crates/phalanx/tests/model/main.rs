@@ -2,9 +2,9 @@
 //!
 //! Run by `RUSTFLAGS='--cfg loom' cargo test --release -p phalanx --test model`; empty in every other build.
 //!
-//! How far a model looks: without `LOOM_MAX_PREEMPTIONS`, models of two threads take every interleaving and those of
-//! three or more at most [`BOUND`] forced switches, which is where the errors of such protocols are; a number in the
-//! environment rules them all.
+//! How far a model looks: the smallest take every interleaving, the others those with at most so many forced switches:
+//! five between two threads, [`BOUND`] between three, which is where the errors of such protocols are. A number in
+//! `LOOM_MAX_PREEMPTIONS` lowers that.
 //!
 //! What a model cannot show: there is no clock, so a wait with a time limit looks once and is over; a signal comes as
 //! soon as its thread would sleep; a spin is left out; the detector's reading of other threads' waits and `fork` are
@@ -41,7 +41,7 @@ fn bounded(model: impl Fn() + Sync + Send + 'static) {
 
 fn bounded_by(bound: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(bound));
+    builder.preemption_bound = Some(builder.preemption_bound.map_or(bound, |most| most.min(bound)));
     builder.check(model);
 }
 

@@ -1,4 +1,4 @@
-use super::{Cell, bounded, briefly, every, forever, interrupted, spawn};
+use super::{Cell, bounded, bounded_by, briefly, every, forever, interrupted, spawn};
 use loom::sync::Arc;
 use phalanx::sync::{Hold, Mutex};
 use phalanx::wait::How;
@@ -63,7 +63,7 @@ fn three_threads_exclude_each_other() {
 
 #[test]
 fn the_second_round_wakes_too() {
-    bounded(|| {
+    bounded_by(5, || {
         let counter = counter();
         let other = spawn(&counter, |counter| {
             add(counter, &forever());

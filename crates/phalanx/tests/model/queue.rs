@@ -1,4 +1,4 @@
-use super::{bounded, briefly, every, forever, interrupted, spawn};
+use super::{bounded, bounded_by, briefly, every, forever, interrupted, spawn};
 use loom::sync::Arc;
 use phalanx::queue::{GetError, Order, PutError, Queue};
 
@@ -16,7 +16,7 @@ fn put(queue: &Queue<u32>, item: u32) {
 
 #[test]
 fn two_items_come_in_order() {
-    bounded(|| {
+    bounded_by(5, || {
         let queue = queue(0);
         let getter = spawn(&queue, |queue| [get(queue), get(queue)]);
         put(&queue, 1);

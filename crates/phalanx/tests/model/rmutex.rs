@@ -1,4 +1,4 @@
-use super::{Cell, bounded, briefly, every, forever, interrupted, spawn};
+use super::{Cell, bounded_by, briefly, every, forever, interrupted, spawn};
 use loom::sync::Arc;
 use phalanx::sync::{NotOwner, RMutex};
 use phalanx::wait::How;
@@ -30,7 +30,7 @@ fn add_twice(counter: &Counter, how: &How<'_>) -> bool {
 
 #[test]
 fn it_is_free_after_the_last_unlock_only() {
-    bounded(|| {
+    bounded_by(5, || {
         let counter = counter();
         let other = spawn(&counter, |counter| add_twice(counter, &forever()));
         add_twice(&counter, &forever());
@@ -54,7 +54,7 @@ fn only_the_owner_gives_it_back() {
 
 #[test]
 fn given_back_entirely_and_taken_again() {
-    bounded(|| {
+    bounded_by(5, || {
         let counter = counter();
         assert!(counter.mutex.lock(&forever()).unwrap() && counter.mutex.try_lock());
         let other = spawn(&counter, |counter| add_twice(counter, &forever()));
@@ -71,7 +71,7 @@ fn given_back_entirely_and_taken_again() {
 #[test]
 fn whoever_leaves_has_counted_nothing() {
     for how in [briefly, interrupted] {
-        bounded(move || {
+        bounded_by(5, move || {
             let counter = counter();
             let other = spawn(&counter, move |counter| add_twice(counter, &how()));
             add_twice(&counter, &forever());

@@ -219,10 +219,10 @@ fn somebody_looks(sleepers: usize, bound: usize) {
 
 #[test]
 fn the_post_of_the_sentinel_is_handed_over() {
-    somebody_looks(2, 4);
+    somebody_looks(2, 3);
 }
 
 #[test]
 fn a_poke_that_comes_too_late_goes_on() {
-    somebody_looks(3, 3);
+    somebody_looks(3, 2);
 }

@@ -61,8 +61,8 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
     """Makes calls in a pool of at most `max_workers` threads, started when there is work for them.
 
     `max_workers`: default `min(32, processors + 4)`; below 1 raises ValueError. `thread_name_prefix` names the
-    threads. `initializer(*initargs)` runs first in each of them; if it raises, the pool is broken: every call that waits
-    and every later `submit` raises BrokenThreadPool.
+    threads. `initializer(*initargs)` runs first in each of them; if it raises, the pool is broken: every call that
+    waits and every later `submit` raises BrokenThreadPool.
 
     - `submit(fn, *args, **kwargs)` queues a call and returns its `Future`.
     - `map(fn, *iterables, timeout=None, chunksize=1, buffersize=None)` yields the results in the arguments' order.
@@ -143,10 +143,10 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
     ) -> Iterator[Any]:
         """Call `fn` with the items of the iterables taken together; yield the results in the arguments' order.
 
-        `timeout`: seconds from this call until the last result is there; then TimeoutError is raised. `chunksize` is for
-        process pools and changes nothing here. `buffersize`: how many calls are queued ahead of the consumer, None for
-        all at once; below 1 raises ValueError, anything but an int TypeError. An exception of a call is raised when its
-        turn comes; calls that have not begun are cancelled then.
+        `timeout`: seconds from this call until the last result is there; then TimeoutError is raised. `chunksize` is
+        for process pools and changes nothing here. `buffersize`: how many calls are queued ahead of the consumer, None
+        for all at once; below 1 raises ValueError, anything but an int TypeError. An exception of a call is raised
+        when its turn comes; calls that have not begun are cancelled then.
         """
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")
