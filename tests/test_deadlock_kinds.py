@@ -274,7 +274,7 @@ MIXED: dict[str, tuple[str, str, dict[str, str], str]] = {
     ),
     "a daemon and an ended thread": (
         """
-        threading.Thread(target=threading.Event().wait, daemon=True, name="d").start()
+        threading.Thread(target=lambda: threading.Event().wait(), daemon=True, name="d").start()
         [a] = launch(a=int); a.join(); attempt(go.wait)
         """,
         "asleep",
@@ -284,10 +284,15 @@ MIXED: dict[str, tuple[str, str, dict[str, str], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", list(MIXED))
+EARLY = pytest.mark.xfail(strict=True, reason="barrier.rs: the round is broken, and the others gone, before the report")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=EARLY) if name == "a party that never comes" else name for name in MIXED]
+)
 def test_mixtures(name: str) -> None:
     steps, cause, kinds, told = MIXED[name]
-    program = TOOLS + "go = threading.Event()" + textwrap.dedent(steps) + f"\ncheck({cause!r}, {kinds!r})\n"
+    program = TOOLS + "go = threading.Event()\n" + textwrap.dedent(steps) + f"\ncheck({cause!r}, {kinds!r})\n"
     code, out, err = run(program, deadline=5)
     assert (code, err) == (0, ""), err
     assert out.startswith("one error in ") and out.split()[-1] in (told if cause == "cycle" else [told])

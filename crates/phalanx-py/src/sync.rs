@@ -2,7 +2,7 @@
 
 use crate::ending::{self, holder};
 use crate::raw::{self, Method, Obj, Patience};
-use phalanx::sync::{Arrival, Barrier, Event, Latch, Passage, Semaphore};
+use phalanx::sync::{Arrival, Barrier, Event, Latch, Passage, Round, Semaphore};
 use phalanx::wait::{How, Reason, Role, Stopped, Ticket};
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::ffi;
@@ -362,18 +362,22 @@ enum Met {
 const LAST: i64 = -1;
 const BROKEN: i64 = -2;
 
-/// The time-out of one party breaks the barrier for all. So does a stopped wait, but only once it has been told: the
-/// report shows the others as they sleep.
-fn meet(barrier: &Barrier, index: i64, ticket: Ticket, how: &How<'_>) -> Result<Met, Stopped> {
+/// Sleeps until the round is over. A stopped wait leaves its round in `left`.
+fn meet(
+    barrier: &Barrier,
+    index: i64,
+    ticket: Ticket,
+    how: &How<'_>,
+    left: &mut Option<Round>,
+) -> Result<Met, Stopped> {
     match barrier.sleep(ticket, how) {
         Passage::Passed => Ok(Met::Index(index)),
         Passage::Retry => Ok(Met::Again),
-        Passage::Broken => Ok(Met::Broken),
-        Passage::TimedOut => {
-            barrier.abort();
-            Ok(Met::Broken)
+        Passage::Broken | Passage::TimedOut => Ok(Met::Broken),
+        Passage::Stopped(stopped, round) => {
+            *left = Some(round);
+            Err(stopped)
         }
-        Passage::Stopped(stopped) => Err(stopped),
     }
 }
 
@@ -389,6 +393,7 @@ unsafe extern "C-unwind" fn arrive(slf: Obj, args: *const Obj, count: isize, key
         };
         let barrier = &raw::state::<PyBarrier>(slf).barrier;
         let mut met = Met::Broken;
+        let mut left = None;
         // A thread that need not sleep must not pay for detaching.
         if barrier.arrive_last() {
             return ffi::PyLong_FromLongLong(LAST);
@@ -398,8 +403,8 @@ unsafe extern "C-unwind" fn arrive(slf: Obj, args: *const Obj, count: isize, key
                 met = match barrier.arrive(how) {
                     Arrival::Last => Met::Index(LAST),
                     Arrival::Broken => Met::Broken,
-                    Arrival::Waits { index, ticket } => meet(barrier, index as i64, ticket, how)?,
-                    Arrival::Early(ticket) => meet(barrier, 0, ticket, how)?,
+                    Arrival::Waits { index, ticket } => meet(barrier, index as i64, ticket, how, &mut left)?,
+                    Arrival::Early(ticket) => meet(barrier, 0, ticket, how, &mut left)?,
                 };
                 if !matches!(met, Met::Again) {
                     return Ok(true);
@@ -407,7 +412,11 @@ unsafe extern "C-unwind" fn arrive(slf: Obj, args: *const Obj, count: isize, key
             }
         });
         if ended.or_raise().is_none() {
-            barrier.abort();
+            // Only now, after the report has shown the others as they sleep, does the barrier break for them.
+            match left {
+                Some(round) => barrier.forsake(round),
+                None => barrier.abort(),
+            }
             return ptr::null_mut();
         }
         ffi::PyLong_FromLongLong(match met {

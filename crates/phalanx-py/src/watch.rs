@@ -6,7 +6,6 @@ use crate::raw::{self, Obj};
 use phalanx::prim::{AtomicBool, AtomicPtr, Ordering};
 use phalanx::wait::hook::{self, Cause, Mode, Report};
 use phalanx::wait::{self, Sleeper};
-use phalanx::watch::is_still_asleep;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -254,7 +253,7 @@ unsafe fn thread(sleeper: &Sleeper, victim: u32) -> Obj {
     unsafe {
         let object = ptr::with_exposed_provenance_mut::<ffi::PyObject>(sleeper.subject);
         let raising = sleeper.thread == victim && wait::current() == victim;
-        let alive = !object.is_null() && (raising || is_still_asleep(sleeper));
+        let alive = !object.is_null() && (raising || wait::is_still_waiting(sleeper));
         let object = if alive { object } else { ffi::Py_None() };
         let owner = sleeper.owner.map(|owner| owner.thread);
         let facts = owner.and_then(wait::facts);

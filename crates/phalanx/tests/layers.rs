@@ -70,7 +70,12 @@ fn check(table: &Table, module: &str, top: bool, text: &str) -> (usize, Vec<Stri
                 continue;
             }
             // In a module inside the file, `super` is the file.
-            if path == "super::" && code[..at].rsplit('\n').next().is_some_and(|line| line.starts_with(' ')) {
+            if path == "super::"
+                && code[..at]
+                    .rsplit('\n')
+                    .next()
+                    .is_some_and(|line| line.starts_with(' '))
+            {
                 continue;
             }
             for head in heads(code[at + path.len()..].trim_start()) {

@@ -74,6 +74,10 @@ pub enum Arrival {
     Broken,
 }
 
+/// The round that a thread has left without an end.
+#[derive(Debug, Clone, Copy)]
+pub struct Round(u64);
+
 /// How waiting at a barrier ended.
 #[derive(Debug)]
 pub enum Passage {
@@ -85,8 +89,8 @@ pub enum Passage {
     TimedOut,
     /// Came early: arrive again.
     Retry,
-    /// The wait was stopped; if its round was not over, the barrier is broken now.
-    Stopped(Stopped),
+    /// The wait was stopped; the caller says so and then calls [`Barrier::forsake`].
+    Stopped(Stopped, Round),
 }
 
 impl Barrier {
@@ -186,17 +190,19 @@ impl Barrier {
                 Wakeup::Unparked(RETRY) => return Passage::Retry,
                 Wakeup::Unparked(_) | Wakeup::Invalid => return Passage::Broken,
                 Wakeup::TimedOut => self.give_up(round, Some(&patient)),
-                Wakeup::Stopped(stopped) => {
-                    // Whatever became of the round, this thread says why it left.
-                    let _ = self.give_up(round, None);
-                    return Passage::Stopped(stopped);
-                }
+                Wakeup::Stopped(stopped) => return Passage::Stopped(stopped, Round(round)),
             };
             match given_up {
                 Ok(passage) => return passage,
                 Err(ticket) => wakeup = ticket.sleep(&patient),
             }
         }
+    }
+
+    /// The second half of [`Passage::Stopped`]: breaks the round that the thread has left, unless it is over already. In
+    /// between the others still sleep, so a report can show them.
+    pub fn forsake(&self, round: Round) {
+        let _ = self.give_up(round.0, None);
     }
 
     /// Breaks `round` for all, unless it is over already: a thread that gives up late must not break the next one.

@@ -12,7 +12,7 @@ mod mutex;
 mod rmutex;
 mod semaphore;
 
-pub use barrier::{Arrival, Barrier, Passage};
+pub use barrier::{Arrival, Barrier, Passage, Round};
 pub use condvar::Condvar;
 pub use event::Event;
 pub use latch::Latch;

@@ -17,6 +17,8 @@ pub use roster::{Facts, Owner, Sleeper, current, facts, live_threads, lost_in_fo
 pub use ticket::{Ticket, enqueue, park, processors};
 
 #[cfg(not(loom))]
+pub use ticket::is_still_waiting;
+#[cfg(not(loom))]
 pub(crate) use ticket::tell;
 
 use crate::prim::AtomicU32;

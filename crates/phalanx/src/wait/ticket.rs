@@ -54,10 +54,7 @@ pub(crate) struct Node {
 
 impl Node {
     fn get() -> &'static Self {
-        // A model makes its atomics anew in each execution, so nothing is kept there.
-        if !cfg!(loom)
-            && let Some(node) = door().spare.with(Vec::pop)
-        {
+        if let Some(node) = door().spare.with(Vec::pop) {
             return node;
         }
         Box::leak(Box::new(Self {
@@ -210,6 +207,20 @@ pub(crate) fn tell(sleeper: &Sleeper, report: Report, mode: Mode) -> bool {
         sys::wake(&node.token);
     }
     told
+}
+
+/// Does this sleep still go on? Then what it waits for is still borrowed by its thread. A thread that looks after signals
+/// in the middle of its sleep has not left it.
+#[cfg(not(loom))]
+pub fn is_still_waiting(sleeper: &Sleeper) -> bool {
+    let record = door().roster.with(|roster| roster.find(sleeper.thread));
+    let Some((record, node)) = record.and_then(|record| Some((record, Node::of(record)?))) else {
+        return false;
+    };
+    lot::pinned(sleeper.key, node, || {
+        node.serves(record, sleeper.thread, sleeper.seq)
+    })
+    .unwrap_or(false)
 }
 
 /// A place in a queue, held by the thread that will sleep on it.
@@ -492,9 +503,7 @@ impl Drop for Ticket {
         self.me
             .waiting
             .store(self.node.outer.load(Ordering::Relaxed), Ordering::Release);
-        if !cfg!(loom) {
-            door().spare.with(|spare| spare.push(self.node));
-        }
+        door().spare.with(|spare| spare.push(self.node));
     }
 }
 

@@ -3,7 +3,7 @@
 use super::graph::{self, Finding};
 use crate::sys::{self, Strangers};
 use crate::wait::hook::{self, Cause, Mode, Report};
-use crate::wait::{self, Facts, Sleeper};
+use crate::wait::{self, Facts};
 use std::sync::OnceLock;
 
 /// Is there an excuse for a process all asleep, such as a signal handler that may wake it?
@@ -71,9 +71,4 @@ fn still_so(before: &[Facts], finding: &Finding) -> bool {
 fn nobody_can_wake(threads: &[Facts]) -> bool {
     let known: Vec<u32> = threads.iter().map(|facts| facts.os_id).collect();
     sys::strangers(&known) == Strangers::Asleep && !EXCUSE.get().is_some_and(|excuse| excuse())
-}
-
-/// Does this sleep still go on? Then what it waits for is still borrowed by the sleeping thread.
-pub fn is_still_asleep(sleeper: &Sleeper) -> bool {
-    wait::facts(sleeper.thread).is_some_and(|facts| facts.asleep.is_some_and(|now| now.seq == sleeper.seq))
 }

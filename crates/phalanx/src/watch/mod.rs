@@ -8,4 +8,4 @@ pub mod graph;
 #[cfg(not(loom))]
 mod look;
 #[cfg(not(loom))]
-pub use look::{is_still_asleep, start};
+pub use look::start;

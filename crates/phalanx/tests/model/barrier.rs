@@ -21,7 +21,12 @@ fn meet(barrier: &Barrier, how: &How<'_>) -> Result<Option<usize>, Passage> {
         match barrier.sleep(ticket, how) {
             Passage::Passed => return Ok(Some(index)),
             Passage::Retry => {}
-            other => return Err(other),
+            other => {
+                if let Passage::Stopped(_, round) = &other {
+                    barrier.forsake(*round);
+                }
+                return Err(other);
+            }
         }
     }
 }
@@ -85,8 +90,8 @@ fn who_gives_up_breaks_it_for_all_or_passes_with_all() {
             let hasty = hasty.join().unwrap();
             match (&patient, &hasty) {
                 // A signal may come after the round; then it is not broken.
-                (Ok(_), Ok(_) | Err(Passage::Stopped(_))) => assert!(!barrier.is_broken()),
-                (Err(Passage::Broken), Err(Passage::TimedOut | Passage::Stopped(_))) => {
+                (Ok(_), Ok(_) | Err(Passage::Stopped(..))) => assert!(!barrier.is_broken()),
+                (Err(Passage::Broken), Err(Passage::TimedOut | Passage::Stopped(..))) => {
                     assert!(barrier.is_broken())
                 }
                 _ => panic!("patient {patient:?}, hasty {hasty:?}"),
