@@ -3,7 +3,8 @@
 use crate::ending::{self, holder};
 use crate::lock::{self, Lock, RLock};
 use crate::raw::{self, Method, Obj, Patience};
-use phalanx::prim::{AtomicPtr, Guarded, Ordering};
+use crate::slot::Slot;
+use phalanx::prim::Guarded;
 use phalanx::sync::{Condvar, Hold, Mutex, RMutex};
 use phalanx::wait::{Deadline, How, Reason, Role, Steady, Stopped, Ticket};
 use pyo3::ffi;
@@ -31,7 +32,7 @@ static CONDITION: Reason = Reason {
 pub struct Condition {
     condvar: Condvar,
     /// Owned. Set by `__init__`.
-    lock: AtomicPtr<ffi::PyObject>,
+    lock: Slot,
 }
 
 /// A place in the queue of a condition with a foreign lock.
@@ -48,11 +49,11 @@ enum Kind<'a> {
 
 impl Condition {
     fn take_one(&self) -> Obj {
-        self.lock.swap(ptr::null_mut(), Ordering::AcqRel)
+        self.lock.take()
     }
 
     fn lock(&self) -> Obj {
-        self.lock.load(Ordering::Acquire)
+        self.lock.get()
     }
 
     #[inline]
@@ -98,7 +99,7 @@ impl Condition {
             }
             None => Py::new(py, RLock::default())?.into_any(),
         };
-        let old = self.lock.swap(lock.into_ptr(), Ordering::AcqRel);
+        let old = self.lock.put(lock.into_ptr());
         // SAFETY: the old lock was owned here.
         drop(unsafe { Bound::from_owned_ptr_or_opt(py, old) });
         Ok(())

@@ -15,7 +15,7 @@ unsafe extern "C-unwind" {
     fn PyObject_ClearWeakRefs(object: Obj);
 }
 
-/// PyO3's functions of one class.
+/// PyO3's functions of one class. SYNC(original): stored with Release in adopt, loaded with Acquire by our functions.
 #[derive(Debug, Default)]
 pub struct Original {
     new: AtomicPtr<()>,

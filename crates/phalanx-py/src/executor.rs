@@ -6,7 +6,8 @@
 use crate::ending::{self, holder};
 use crate::future;
 use crate::raw::{self, Method, Obj, Patience};
-use phalanx::prim::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use crate::slot::Slot;
+use phalanx::prim::{AtomicBool, AtomicUsize, Ordering};
 use phalanx::queue::{Order, Queue};
 use phalanx::sync::Semaphore;
 use phalanx::wait::{Reason, Role};
@@ -85,12 +86,14 @@ impl WorkQueue {
     #[pyo3(signature = (item = None))]
     fn put(&self, item: Option<Py<PyAny>>) {
         drop(item);
+        // SYNC(accepting): pairs with the Acquire load in submit.
         self.accepting.store(false, Ordering::Release);
         drop(self.tasks.close(false));
     }
 
     /// Refuse further calls; the workers stay.
     fn _refuse(&self) {
+        // SYNC(accepting): pairs with the Acquire load in submit.
         self.accepting.store(false, Ordering::Release);
     }
 
@@ -168,7 +171,7 @@ holder!(WorkQueue, WorkQueue);
 #[derive(Default)]
 pub struct ExecutorBase {
     /// Owned. Set by the face.
-    queue: AtomicPtr<ffi::PyObject>,
+    queue: Slot,
 }
 
 #[pymethods]
@@ -181,13 +184,13 @@ impl ExecutorBase {
 
     /// The queue that `submit` uses.
     fn _use(&self, queue: Py<WorkQueue>) {
-        let old = self.queue.swap(queue.into_ptr(), Ordering::AcqRel);
+        let old = self.queue.put(queue.into_ptr());
         // SAFETY: attached; the old reference was owned.
         unsafe { ffi::Py_XDECREF(old) };
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let queue = self.queue.load(Ordering::Acquire);
+        let queue = self.queue.get();
         if queue.is_null() {
             return Ok(());
         }
@@ -204,7 +207,7 @@ impl ExecutorBase {
 
 impl ExecutorBase {
     fn take_one(&self) -> Obj {
-        self.queue.swap(ptr::null_mut(), Ordering::AcqRel)
+        self.queue.take()
     }
 }
 
@@ -219,11 +222,12 @@ unsafe extern "C-unwind" fn submit(slf: Obj, args: *const Obj, count: isize, key
                 c"submit() missing 1 required positional argument: 'fn'",
             );
         }
-        let queue = raw::state::<ExecutorBase>(slf).queue.load(Ordering::Acquire);
+        let queue = raw::state::<ExecutorBase>(slf).queue.get();
         if queue.is_null() {
             return raw::raise(raw::runtime_error(), c"executor.__init__() was not called");
         }
         let queue: &WorkQueue = raw::state(queue);
+        // SYNC(accepting): pairs with the Release stores in put and _refuse; the reason is seen with the refusal.
         if !queue.accepting.load(Ordering::Acquire) {
             return raw::call_method(names::refuse(), [slf]);
         }

@@ -12,8 +12,9 @@
 
 use crate::ending::{self, holder};
 use crate::raw::{self, Method, Obj};
+use crate::slot::Slot;
 use phalanx::prim::Guarded;
-use phalanx::prim::{AtomicBool, AtomicPtr, Ordering};
+use phalanx::prim::{AtomicBool, Ordering};
 use phalanx::sync::Latch;
 use phalanx::wait::{Reason, Role};
 use pyo3::exceptions::PyValueError;
@@ -30,7 +31,7 @@ static RESULT: Reason = Reason {
 
 /// What the face hands over, in this order: CancelledError, TimeoutError, the class Future, and the standard library's
 /// `set_result`, `set_exception` and `set_running_or_notify_cancel`.
-static PARTS: [AtomicPtr<ffi::PyObject>; 6] = [const { AtomicPtr::new(ptr::null_mut()) }; 6];
+static PARTS: [Slot; 6] = [const { Slot::empty() }; 6];
 
 #[derive(Clone, Copy)]
 enum Part {
@@ -43,7 +44,7 @@ enum Part {
 }
 
 fn part(which: Part) -> Obj {
-    PARTS[which as usize].load(Ordering::Acquire)
+    PARTS[which as usize].get()
 }
 
 /// Tell the extension the classes and functions that belong to futures.
@@ -58,7 +59,7 @@ pub fn _set_future_parts(parts: Vec<Py<PyAny>>) -> PyResult<()> {
     }
     for (slot, part) in PARTS.iter().zip(parts) {
         // Kept for ever.
-        slot.store(part.into_ptr(), Ordering::Release);
+        slot.put(part.into_ptr());
     }
     Ok(())
 }
@@ -117,6 +118,7 @@ impl FutureBase {
     }
 
     fn is_shared(&self) -> bool {
+        // SYNC(shared): pairs with the Release store in _share; the attributes made before are seen.
         self.shared.load(Ordering::Acquire)
     }
 
@@ -161,6 +163,7 @@ impl FutureBase {
 
     /// From now on the standard library's methods do the changes.
     fn _share(&self) {
+        // SYNC(shared): pairs with the Acquire load in is_shared.
         self.shared.store(true, Ordering::Release);
     }
 

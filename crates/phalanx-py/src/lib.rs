@@ -10,6 +10,7 @@ mod place;
 mod queue;
 mod raw;
 mod simple_queue;
+mod slot;
 mod sync;
 mod watch;
 

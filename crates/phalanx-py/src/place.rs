@@ -5,7 +5,8 @@
 //! differs, nothing is noted and reports do without the place.
 
 use crate::raw::Obj;
-use phalanx::prim::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use crate::slot::Slot;
+use phalanx::prim::{AtomicBool, AtomicUsize, Ordering};
 use pyo3::ffi;
 use std::ptr;
 
@@ -13,7 +14,7 @@ use std::ptr;
 #[derive(Debug, Default)]
 pub struct Place {
     /// Owned.
-    code: AtomicPtr<ffi::PyObject>,
+    code: Slot,
     instruction: AtomicUsize,
 }
 
@@ -128,7 +129,7 @@ impl Place {
         // SAFETY: attached, and the layout is known.
         let (code, instruction) = unsafe { current() };
         self.instruction.store(instruction, Ordering::Relaxed);
-        if self.code.load(Ordering::Relaxed) != code {
+        if self.code.get() != code {
             self.change(code);
         }
     }
@@ -139,13 +140,13 @@ impl Place {
         // running Python code.
         unsafe {
             ffi::Py_XINCREF(code);
-            ffi::Py_XDECREF(self.code.swap(code, Ordering::AcqRel));
+            ffi::Py_XDECREF(self.code.put(code));
         }
     }
 
     /// The code object (borrowed) and the byte offset in it.
     pub fn get(&self) -> Option<(Obj, usize)> {
-        let code = self.code.load(Ordering::Acquire);
+        let code = self.code.get();
         if code.is_null() {
             return None;
         }
@@ -158,6 +159,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         // SAFETY: objects of the seam end attached; the reference is ours.
-        unsafe { ffi::Py_XDECREF(*self.code.get_mut()) };
+        unsafe { ffi::Py_XDECREF(self.code.take()) };
     }
 }

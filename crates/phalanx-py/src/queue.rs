@@ -9,7 +9,7 @@
 
 use crate::ending::{self, holder};
 use crate::raw::{self, Ended, Method, Obj, Patience};
-use phalanx::prim::{AtomicPtr, Ordering};
+use crate::slot::Slot;
 use phalanx::queue::{GetError, Order, PutError, Queue};
 use phalanx::sync::{Hold, Mutex};
 use phalanx::wait::{How, Reason, Role, Stopped};
@@ -44,11 +44,11 @@ pub struct Item(pub Obj);
 unsafe impl Send for Item {}
 
 /// The classes of the exceptions, given by the face.
-pub(crate) static EMPTY: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
-static FULL: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
-static SHUT_DOWN: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
-static HEAPPUSH: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
-static HEAPPOP: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
+pub(crate) static EMPTY: Slot = Slot::empty();
+static FULL: Slot = Slot::empty();
+static SHUT_DOWN: Slot = Slot::empty();
+static HEAPPUSH: Slot = Slot::empty();
+static HEAPPOP: Slot = Slot::empty();
 
 /// Tell the extension which exceptions to raise and which functions order a heap.
 #[pyfunction]
@@ -68,14 +68,14 @@ pub fn _set_queue_parts(
     ];
     for (slot, part) in parts {
         // Kept for ever; a second call leaks the first parts, which are the same.
-        slot.store(part.into_ptr(), Ordering::Release);
+        slot.put(part.into_ptr());
     }
 }
 
 #[cold]
-fn raise_class(class: &AtomicPtr<ffi::PyObject>) -> Obj {
+fn raise_class(class: &Slot) -> Obj {
     // SAFETY: attached; the class is set by the face before any queue is made.
-    unsafe { ffi::PyErr_SetNone(class.load(Ordering::Acquire)) };
+    unsafe { ffi::PyErr_SetNone(class.get()) };
     ptr::null_mut()
 }
 
@@ -291,7 +291,7 @@ impl PyQueue {
             }
             let tried = match self.queue.try_put(Item(ptr::null_mut())) {
                 Ok(()) => {
-                    let done = raw::call(HEAPPUSH.load(Ordering::Acquire), [heap.list.as_ptr(), item]);
+                    let done = raw::call(HEAPPUSH.get(), [heap.list.as_ptr(), item]);
                     if done.is_null() {
                         self.queue
                             .set_unfinished(self.queue.unfinished().saturating_sub(1));
@@ -318,7 +318,7 @@ impl PyQueue {
             }
             let tried = match self.queue.try_get() {
                 Ok(_) => {
-                    let item = raw::call(HEAPPOP.load(Ordering::Acquire), [heap.list.as_ptr()]);
+                    let item = raw::call(HEAPPOP.get(), [heap.list.as_ptr()]);
                     self.match_heap(heap);
                     Tried::Done(item)
                 }
@@ -377,7 +377,7 @@ pub(crate) unsafe fn keep_trying(
     slf: Obj,
     patience: Patience,
     reason: &'static Reason,
-    failure: &AtomicPtr<ffi::PyObject>,
+    failure: &Slot,
     once: impl Fn() -> Tried,
     wait: impl Fn(&How<'_>) -> Result<bool, Stopped>,
     open: impl FnOnce() -> Obj,

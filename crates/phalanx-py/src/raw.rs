@@ -393,15 +393,14 @@ macro_rules! names {
             /// The interned name.
             #[inline]
             pub fn $name() -> $crate::raw::Obj {
-                static NAME: phalanx::prim::AtomicPtr<pyo3::ffi::PyObject> =
-                    phalanx::prim::AtomicPtr::new(std::ptr::null_mut());
-                let name = NAME.load(phalanx::prim::Ordering::Acquire);
+                static NAME: $crate::slot::Slot = $crate::slot::Slot::empty();
+                let name = NAME.get();
                 if !name.is_null() {
                     return name;
                 }
                 // Two threads that come first intern the same object.
                 let name = $crate::raw::intern($text);
-                NAME.store(name, phalanx::prim::Ordering::Release);
+                NAME.put(name);
                 name
             }
         )*

@@ -3,7 +3,8 @@
 use crate::lock::{Lock, RLock};
 use crate::place::Place;
 use crate::raw::{self, Obj};
-use phalanx::prim::{AtomicBool, AtomicPtr, Ordering};
+use crate::slot::Slot;
+use phalanx::prim::{AtomicBool, Ordering};
 use phalanx::wait::hook::{self, Cause, Mode, Report};
 use phalanx::wait::{self, Sleeper};
 use pyo3::exceptions::PyValueError;
@@ -73,7 +74,7 @@ fn excuse() -> bool {
 }
 
 /// The class DeadlockError, once one was raised.
-static ERROR: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
+static ERROR: Slot = Slot::empty();
 
 /// Is `class`, which may be None, DeadlockError or a subclass?
 ///
@@ -81,10 +82,10 @@ static ERROR: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
 /// Attached; a live object.
 #[inline]
 pub unsafe fn is_deadlock(class: Obj) -> bool {
-    let error = ERROR.load(Ordering::Acquire);
+    let error = ERROR.get();
     // SAFETY: as the caller promises; the error class is kept for ever.
     !error.is_null()
-        && unsafe { ffi::PyType_Check(class) != 0 && ffi::PyType_IsSubtype(class.cast(), error) != 0 }
+        && unsafe { ffi::PyType_Check(class) != 0 && ffi::PyType_IsSubtype(class.cast(), error.cast()) != 0 }
 }
 
 /// Plugs the detector in.
@@ -126,9 +127,9 @@ pub unsafe fn raise(report: *mut Report) {
         if !error.is_null() {
             // Kept for ever: the class of the first error, which is that of all.
             let class = ffi::Py_TYPE(error);
-            if ERROR.load(Ordering::Acquire).is_null() {
+            if ERROR.get().is_null() {
                 ffi::Py_INCREF(class.cast());
-                ERROR.store(class, Ordering::Release);
+                ERROR.put(class.cast());
             }
             ffi::PyErr_SetObject(ffi::Py_TYPE(error).cast(), error);
             raw::release(error);

@@ -200,10 +200,11 @@ pub(crate) fn tell(sleeper: &Sleeper, report: Report, mode: Mode) -> bool {
         Mode::Off => false,
         Mode::Raise => lot::pull_if(sleeper.key, node, || give(DOOMED)),
         // A sleep that goes on is found again with every look.
-        Mode::Report if record.told.swap(sleeper.seq, Ordering::Relaxed) == sleeper.seq => false,
+        Mode::Report if record.told.load(Ordering::Relaxed) == sleeper.seq => false,
         Mode::Report => lot::pinned(sleeper.key, node, || give(TOLD)).unwrap_or(false),
     };
     if told {
+        record.told.store(sleeper.seq, Ordering::Relaxed);
         sys::wake(&node.token);
     }
     told
@@ -362,7 +363,10 @@ impl Ticket {
                         return self.interrupted();
                     }
                     // Not the same sleep any more: the handler may have changed anything.
-                    self.me.seq.fetch_add(2, Ordering::AcqRel);
+                    let seq = self.me.seq.fetch_add(2, Ordering::AcqRel);
+                    if self.me.told.load(Ordering::Relaxed) == seq {
+                        self.me.told.store(seq + 2, Ordering::Relaxed);
+                    }
                     look = true;
                 }
                 Slept::TimedOut => {
