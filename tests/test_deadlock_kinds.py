@@ -284,12 +284,7 @@ MIXED: dict[str, tuple[str, str, dict[str, str], str]] = {
 }
 
 
-EARLY = pytest.mark.xfail(strict=True, reason="barrier.rs: the round is broken, and the others gone, before the report")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=EARLY) if name == "a party that never comes" else name for name in MIXED]
-)
+@pytest.mark.parametrize("name", list(MIXED))
 def test_mixtures(name: str) -> None:
     steps, cause, kinds, told = MIXED[name]
     program = TOOLS + "go = threading.Event()\n" + textwrap.dedent(steps) + f"\ncheck({cause!r}, {kinds!r})\n"

@@ -13,6 +13,11 @@
 //! mutex.unlock().unwrap();
 //! ```
 
+/// The example of the README runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod prim;
 pub mod queue;
 pub mod sync;

@@ -193,3 +193,50 @@ impl Mutex {
         self.word.store(0, Ordering::Relaxed);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// The rows of the table above.
+    fn row(mutex: &Mutex) -> (u32, bool, bool) {
+        let word = mutex.word.load(Ordering::Relaxed);
+        (word & OWNER, word & SCOPED != 0, word & PARKED != 0)
+    }
+
+    #[test]
+    fn its_states() {
+        let (mutex, me) = (Mutex::new(), wait::current());
+        assert_eq!(row(&mutex), (0, false, false));
+        assert!(mutex.try_lock(Hold::Plain));
+        assert_eq!(row(&mutex), (me, false, false));
+        assert!(!mutex.try_lock(Hold::Scoped));
+        assert!(!mutex.lock(Hold::Plain, &How::at_most(Duration::ZERO)).unwrap());
+        assert_eq!(
+            row(&mutex),
+            (me, false, true),
+            "a waiter that has left leaves its mark"
+        );
+        mutex.unlock().unwrap();
+        assert_eq!(
+            row(&mutex),
+            (0, false, false),
+            "and the trip through the queue removes it"
+        );
+        assert!(mutex.lock(Hold::Scoped, &How::forever()).unwrap());
+        assert_eq!(row(&mutex), (me, true, false));
+        mutex.unlock().unwrap();
+        assert_eq!(mutex.unlock(), Err(NotLocked));
+    }
+
+    #[test]
+    fn the_mark_survives_being_taken() {
+        let mutex = Mutex::new();
+        mutex.word.store(PARKED, Ordering::Relaxed);
+        assert!(mutex.try_lock(Hold::Plain));
+        assert_eq!(row(&mutex), (wait::current(), false, true));
+        mutex.reset_after_fork();
+        assert_eq!(row(&mutex), (0, false, false));
+    }
+}

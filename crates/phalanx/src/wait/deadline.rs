@@ -38,3 +38,31 @@ impl Deadline {
         self.0.is_some_and(|at| sys::now() >= at)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_has_passed_at_once() {
+        let deadline = Deadline::after(Duration::ZERO);
+        assert!(deadline.has_passed() && !deadline.is_never());
+    }
+
+    #[test]
+    fn a_long_time_has_not_passed() {
+        let before = sys::now();
+        let deadline = Deadline::after(Duration::from_secs(3_600));
+        assert!(!deadline.has_passed());
+        assert!(deadline.at().is_some_and(|at| at >= before + 3_600_000_000_000));
+    }
+
+    #[test]
+    fn too_long_for_the_clock_is_never() {
+        for time in [Duration::MAX, Duration::from_nanos(u64::MAX)] {
+            let deadline = Deadline::after(time);
+            assert!(deadline.is_never() && !deadline.has_passed(), "{time:?}");
+        }
+        assert!(!Deadline::NEVER.has_passed());
+    }
+}

@@ -118,6 +118,7 @@ def as_completed(fs: Iterable[Any], timeout: float | None = None) -> Iterator[An
     """
     end = None if timeout is None else monotonic() + timeout
     left = set(fs)
+    del fs  # a list of the caller's would keep every result
     total = len(left)
     with _std._AcquireFutures(left):
         ended = [future for future in left if future._state in _DONE]
