@@ -263,7 +263,16 @@ def passes(program: str, *arguments: str) -> None:
     assert outcome == (0, "", ""), outcome.err
 
 
-@pytest.mark.parametrize("name", list(PROGRAMS))
+LOST = "thread.py _adjust_thread_count: a call taken by submit() gets no worker if shutdown() comes in between"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.xfail(strict=False, reason=LOST)) if "shut down" in name else name
+        for name in PROGRAMS
+    ],
+)
 def test_eight_threads(name: str) -> None:
     passes(PROGRAMS[name])
 
@@ -286,3 +295,22 @@ def test_everything_at_once() -> None:
 
 def test_threads_that_come_and_go() -> None:
     passes(CHURN)
+
+
+@pytest.mark.parametrize(
+    "cancel", [pytest.param("", marks=pytest.mark.xfail(strict=True, reason=LOST)), "cancel_futures=True"]
+)
+def test_a_call_that_was_taken_ends_though_the_pool_is_shut_down_meanwhile(cancel: str) -> None:
+    # Whether shutdown() comes in between or has to wait is up to the pool; the call must end in both cases.
+    program = f"""
+import concurrent.futures
+reached, done = threading.Event(), threading.Event()
+class Pool(concurrent.futures.ThreadPoolExecutor):
+    def _adjust_thread_count(self): reached.set(); done.wait(0.3); super()._adjust_thread_count()
+pool, made = Pool(1), []
+thread = threading.Thread(target=lambda: made.append(pool.submit(int))); thread.start()
+reached.wait(); pool.shutdown({cancel}); done.set(); thread.join(); pool.shutdown()
+try: assert made[0].result() == 0
+except concurrent.futures.CancelledError: assert {cancel!r}
+"""
+    assert run(program, deadline=6) == (0, "", "")

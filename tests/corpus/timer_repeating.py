@@ -21,6 +21,6 @@ def timer_func(n):
 
 t = threading.Timer(0.01, timer_func, (0.01,))
 t.start()
-for _ in range(3):
+for _ in range(12):
     print("main does something else")
     time.sleep(0.01)
