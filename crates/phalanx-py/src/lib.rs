@@ -5,6 +5,7 @@ mod condition;
 mod ending;
 mod executor;
 mod future;
+mod heap;
 mod lock;
 mod place;
 mod queue;

@@ -3,20 +3,17 @@
 //! A queue begins native: the items are in the core's queue, and a call costs no Python. Once somebody asks for its
 //! `queue`, `mutex` or one of its conditions, or if a subclass has its own `_put`, `_get`, `_qsize` or `_init`, its items
 //! move to the open form in `phalanx/queue.py`, for good; the core then answers `Moved` and the call goes there.
-//!
-//! A priority queue keeps its items in a Python list, ordered by `heapq`, because comparing runs Python code. Its core
-//! queue holds as many placeholders, and a mutex makes the two one step.
 
 use crate::ending::{self, holder};
+use crate::heap::{self, Heap};
 use crate::raw::{self, Ended, Method, Obj, Patience};
 use crate::slot::Slot;
 use phalanx::queue::{GetError, Order, PutError, Queue};
-use phalanx::sync::{Hold, Mutex};
 use phalanx::wait::{How, Reason, Role, Stopped};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 use std::ptr;
 
 static GET: Reason = Reason {
@@ -31,10 +28,6 @@ static JOIN: Reason = Reason {
     name: "Queue.join",
     role: Role::Wait,
 };
-static MUTEX: Reason = Reason {
-    name: "Lock",
-    role: Role::Wait,
-};
 
 /// An owned object in a queue; null is the placeholder of a priority queue. Given back by hand.
 #[derive(Debug)]
@@ -46,9 +39,7 @@ unsafe impl Send for Item {}
 /// The classes of the exceptions, given by the face.
 pub(crate) static EMPTY: Slot = Slot::empty();
 static FULL: Slot = Slot::empty();
-static SHUT_DOWN: Slot = Slot::empty();
-static HEAPPUSH: Slot = Slot::empty();
-static HEAPPOP: Slot = Slot::empty();
+pub(crate) static SHUT_DOWN: Slot = Slot::empty();
 
 /// Tell the extension which exceptions to raise and which functions order a heap.
 #[pyfunction]
@@ -63,8 +54,8 @@ pub fn _set_queue_parts(
         (&EMPTY, empty),
         (&FULL, full),
         (&SHUT_DOWN, shut_down),
-        (&HEAPPUSH, heappush),
-        (&HEAPPOP, heappop),
+        (&heap::PUSH, heappush),
+        (&heap::POP, heappop),
     ];
     for (slot, part) in parts {
         // Kept for ever; a second call leaks the first parts, which are the same.
@@ -73,7 +64,7 @@ pub fn _set_queue_parts(
 }
 
 #[cold]
-fn raise_class(class: &Slot) -> Obj {
+pub(crate) fn raise_class(class: &Slot) -> Obj {
     // SAFETY: attached; the class is set by the face before any queue is made.
     unsafe { ffi::PyErr_SetNone(class.get()) };
     ptr::null_mut()
@@ -84,11 +75,6 @@ fn raise_class(class: &Slot) -> Obj {
 pub struct PyQueue {
     queue: Queue<Item>,
     heap: Option<Heap>,
-}
-
-struct Heap {
-    mutex: Mutex,
-    list: Py<PyList>,
 }
 
 /// The newest item first.
@@ -141,7 +127,7 @@ impl PyQueue {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(heap) = &self.heap {
-            visit.call(&heap.list)?;
+            heap.visit(&visit)?;
         }
         traverse(&self.queue, &visit)
     }
@@ -170,7 +156,7 @@ impl PyQueue {
             // The list itself ends with the queue, empty.
             // SAFETY: attached; the list is owned, and its last item's reference goes to the caller.
             unsafe {
-                let list = heap.list.as_ptr();
+                let list = heap.list();
                 let last = ffi::PyList_GET_SIZE(list) - 1;
                 if last < 0 {
                     return ptr::null_mut();
@@ -210,13 +196,9 @@ impl PyPriorityQueue {
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyClassInitializer<Self> {
-        let heap = Heap {
-            mutex: Mutex::new(),
-            list: PyList::empty(py).unbind(),
-        };
         PyClassInitializer::from(PyQueue {
             queue: Queue::new(Order::Fifo, 0),
-            heap: Some(heap),
+            heap: Some(Heap::new(py)),
         })
         .add_subclass(Self)
     }
@@ -239,7 +221,7 @@ impl PyQueue {
         // SAFETY: as the caller promises; the new reference is the queue's from here on.
         unsafe {
             if let Some(heap) = &self.heap {
-                return self.push_once(slf, heap, item);
+                return heap.push_once(slf, &self.queue, item);
             }
             match self.queue.try_put(Item(ffi::Py_NewRef(item))) {
                 Ok(()) => Tried::Done(raw::none()),
@@ -265,7 +247,7 @@ impl PyQueue {
     unsafe fn get_once(&self, slf: Obj) -> Tried {
         if let Some(heap) = &self.heap {
             // SAFETY: as the caller promises.
-            return unsafe { self.pop_once(slf, heap) };
+            return unsafe { heap.pop_once(slf, &self.queue) };
         }
         match self.queue.try_get() {
             Ok(item) => Tried::Done(item.0),
@@ -273,80 +255,13 @@ impl PyQueue {
         }
     }
 
-    fn not_got(error: GetError) -> Tried {
+    pub(crate) fn not_got(error: GetError) -> Tried {
         match error {
             GetError::Empty => Tried::Wait,
             GetError::Closed => Tried::Done(raise_class(&SHUT_DOWN)),
             GetError::Moved => Tried::Open,
         }
     }
-
-    /// # Safety
-    /// As `put_once`.
-    unsafe fn push_once(&self, slf: Obj, heap: &Heap, item: Obj) -> Tried {
-        // SAFETY: as the caller promises.
-        unsafe {
-            if !lock_heap(slf, heap) {
-                return Tried::Done(ptr::null_mut());
-            }
-            let tried = match self.queue.try_put(Item(ptr::null_mut())) {
-                Ok(()) => {
-                    let done = raw::call(HEAPPUSH.get(), [heap.list.as_ptr(), item]);
-                    if done.is_null() {
-                        self.queue
-                            .set_unfinished(self.queue.unfinished().saturating_sub(1));
-                    }
-                    self.match_heap(heap);
-                    Tried::Done(done)
-                }
-                Err(PutError::Full(_)) => Tried::Wait,
-                Err(PutError::Closed(_)) => Tried::Done(raise_class(&SHUT_DOWN)),
-                Err(PutError::Moved(_)) => Tried::Open,
-            };
-            let _ = heap.mutex.unlock();
-            tried
-        }
-    }
-
-    /// # Safety
-    /// As `put_once`.
-    unsafe fn pop_once(&self, slf: Obj, heap: &Heap) -> Tried {
-        // SAFETY: as the caller promises.
-        unsafe {
-            if !lock_heap(slf, heap) {
-                return Tried::Done(ptr::null_mut());
-            }
-            let tried = match self.queue.try_get() {
-                Ok(_) => {
-                    let item = raw::call(HEAPPOP.get(), [heap.list.as_ptr()]);
-                    self.match_heap(heap);
-                    Tried::Done(item)
-                }
-                Err(error) => Self::not_got(error),
-            };
-            let _ = heap.mutex.unlock();
-            tried
-        }
-    }
-
-    /// An item whose comparison raised may have stayed in the list or left it.
-    unsafe fn match_heap(&self, heap: &Heap) {
-        // SAFETY: attached; the list is owned.
-        let length = unsafe { ffi::PyList_GET_SIZE(heap.list.as_ptr()) } as usize;
-        if length != self.queue.len() {
-            self.queue.resize_with(length, || Item(ptr::null_mut()));
-        }
-    }
-}
-
-/// `false`: an exception is set.
-unsafe fn lock_heap(slf: Obj, heap: &Heap) -> bool {
-    heap.mutex.try_lock(Hold::Scoped)
-        // SAFETY: as the caller promises.
-        || unsafe {
-            let deadline = Patience::Forever.deadline();
-            raw::wait(slf, &MUTEX, deadline, |how| heap.mutex.lock(Hold::Scoped, how)).or_raise().is_some()
-        }
 }
 
 /// `block` and `timeout` of `put` and `get`. `None`: an exception is set.
@@ -531,7 +446,7 @@ unsafe extern "C-unwind" fn move_out(slf: Obj, _: Obj) -> Obj {
     unsafe {
         let state: &PyQueue = raw::state(slf);
         if let Some(heap) = &state.heap
-            && !lock_heap(slf, heap)
+            && !heap.lock(slf)
         {
             return ptr::null_mut();
         }
@@ -540,7 +455,7 @@ unsafe extern "C-unwind" fn move_out(slf: Obj, _: Obj) -> Obj {
             None => raw::none(),
             Some((items, unfinished, closed)) => {
                 let list = match &state.heap {
-                    Some(heap) => ffi::Py_NewRef(heap.list.as_ptr()),
+                    Some(heap) => ffi::Py_NewRef(heap.list()),
                     None => list_of(items.iter()),
                 };
                 ffi::Py_BuildValue(c"(NKN)".as_ptr(), list, *unfinished as u64, raw::boolean(*closed))
@@ -548,7 +463,7 @@ unsafe extern "C-unwind" fn move_out(slf: Obj, _: Obj) -> Obj {
         };
         drop(moved);
         if let Some(heap) = &state.heap {
-            let _ = heap.mutex.unlock();
+            heap.unlock();
         }
         result
     }
@@ -621,7 +536,7 @@ unsafe extern "C-unwind" fn shutdown(slf: Obj, args: *const Obj, count: isize, k
         };
         let state: &PyQueue = raw::state(slf);
         if let Some(heap) = &state.heap
-            && !lock_heap(slf, heap)
+            && !heap.lock(slf)
         {
             return ptr::null_mut();
         }
@@ -634,9 +549,9 @@ unsafe extern "C-unwind" fn shutdown(slf: Obj, args: *const Obj, count: isize, k
         let items = std::mem::ManuallyDrop::new(items);
         if let Some(heap) = &state.heap {
             if drain && !open {
-                ffi::PyList_SetSlice(heap.list.as_ptr(), 0, ffi::PY_SSIZE_T_MAX, ptr::null_mut());
+                ffi::PyList_SetSlice(heap.list(), 0, ffi::PY_SSIZE_T_MAX, ptr::null_mut());
             }
-            let _ = heap.mutex.unlock();
+            heap.unlock();
         }
         if open {
             let immediate = if drain { ffi::Py_True() } else { ffi::Py_False() };
