@@ -263,16 +263,7 @@ def passes(program: str, *arguments: str) -> None:
     assert outcome == (0, "", ""), outcome.err
 
 
-LOST = "thread.py _adjust_thread_count: a call taken by submit() gets no worker if shutdown() comes in between"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=False, reason=LOST)) if "shut down" in name else name
-        for name in PROGRAMS
-    ],
-)
+@pytest.mark.parametrize("name", list(PROGRAMS))
 def test_eight_threads(name: str) -> None:
     passes(PROGRAMS[name])
 
@@ -297,9 +288,7 @@ def test_threads_that_come_and_go() -> None:
     passes(CHURN)
 
 
-@pytest.mark.parametrize(
-    "cancel", [pytest.param("", marks=pytest.mark.xfail(strict=True, reason=LOST)), "cancel_futures=True"]
-)
+@pytest.mark.parametrize("cancel", ["", "cancel_futures=True"])
 def test_a_call_that_was_taken_ends_though_the_pool_is_shut_down_meanwhile(cancel: str) -> None:
     # Whether shutdown() comes in between or has to wait is up to the pool; the call must end in both cases.
     program = f"""

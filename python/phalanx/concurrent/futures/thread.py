@@ -108,30 +108,30 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
     def _adjust_thread_count(self) -> None:
         """Starts one more worker if there may be one more; called by `submit` when no worker is idle."""
         with self._shutdown_lock:
-            number = len(self._threads)
-            if number >= self._max_workers or self._shutdown:
-                return
-            queue = self._work_queue
-            # The end of the executor ends its workers.
-            reference = weakref.ref(self, partial(_let_go, queue))
-            thread = threading.Thread(
-                name=f"{self._thread_name_prefix}_{number}",
-                target=_worker,
-                args=(reference, queue, self._initializer, self._initargs),
-            )
-            thread.start()
-            queue._started()
-            self._threads.add(thread)
-            # At exit the standard library puts None into each of these queues and joins the threads.
-            _private._threads_queues[thread] = queue
+            if len(self._threads) < self._max_workers and not self._shutdown:
+                self._start_worker()
+
+    def _start_worker(self) -> None:
+        queue = self._work_queue
+        # The end of the executor ends its workers.
+        reference = weakref.ref(self, partial(_let_go, queue))
+        thread = threading.Thread(
+            name=f"{self._thread_name_prefix}_{len(self._threads)}",
+            target=_worker,
+            args=(reference, queue, self._initializer, self._initargs),
+        )
+        thread.start()
+        queue._started()
+        self._threads.add(thread)
+        # At exit the standard library puts None into each of these queues and joins the threads.
+        _private._threads_queues[thread] = queue
 
     def _initializer_failed(self) -> None:
         with self._shutdown_lock:
             self._broken = "A thread initializer failed, the thread pool is not usable anymore"
-            self._work_queue._refuse()
+            self._work_queue.put(None)
             for future in self._work_queue._drain():
                 future.set_exception(BrokenThreadPool(self._broken))
-            self._work_queue.put(None)
 
     def map(
         self,
@@ -166,10 +166,14 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
         """
         with self._shutdown_lock:
             self._shutdown = True
+            # Closed first: what was taken before is all there will be.
+            self._work_queue.put(None)
             if cancel_futures:
                 for future in self._work_queue._drain():
                     future.cancel()
-            self._work_queue.put(None)
+            elif not self._threads and not self._work_queue.empty():
+                # Taken by a `submit` that has not come to start a worker yet, and now will not.
+                self._start_worker()
         if wait:
             for thread in self._threads:
                 thread.join()
