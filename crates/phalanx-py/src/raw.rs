@@ -174,8 +174,9 @@ pub fn is_main() -> bool {
 /// How often any thread has detached at our door: a hint that the interpreter is free.
 static DETACHED: AtomicU64 = AtomicU64::new(0);
 
-/// How long a woken thread waits, in nanoseconds, for whoever woke it to detach.
-const COURTESY: u64 = 5_000;
+/// How long a woken thread waits, in nanoseconds, for whoever woke it to detach: as long as that one may need to empty a
+/// short queue, and less than a sleep and a wake-up cost.
+const COURTESY: u64 = 20_000;
 
 thread_local! {
     /// How many wake-ups to go before courtesy is tried again; it grows while it does not pay.
