@@ -8,7 +8,7 @@ use crate::future;
 use crate::raw::{self, Method, Obj, Patience};
 use crate::slot::Slot;
 use phalanx::prim::{AtomicBool, AtomicUsize, Ordering};
-use phalanx::queue::{Order, Queue};
+use phalanx::queue::{GetError, Order, Queue};
 use phalanx::sync::Semaphore;
 use phalanx::wait::{Reason, Role};
 use pyo3::ffi;
@@ -125,7 +125,7 @@ impl WorkQueue {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let mut result = Ok(());
-        self.tasks.try_for_each(|task| {
+        self.tasks.for_each(|task| {
             for part in task.parts().into_iter().filter(|part| !part.is_null()) {
                 if result.is_ok() {
                     // SAFETY: a live object that the queue owns.
@@ -301,10 +301,10 @@ unsafe extern "C-unwind" fn work(slf: Obj, _: Obj) -> Obj {
         loop {
             let task = match queue.tasks.try_get() {
                 Ok(task) => task,
-                Err(phalanx::queue::GetError::Closed | phalanx::queue::GetError::Moved) => {
+                Err(GetError::Closed | GetError::Moved) => {
                     return raw::none();
                 }
-                Err(phalanx::queue::GetError::Empty) => {
+                Err(GetError::Empty) => {
                     let _ = queue.idle.release(1);
                     let forever = Patience::Forever.deadline();
                     loop {
@@ -314,7 +314,7 @@ unsafe extern "C-unwind" fn work(slf: Obj, _: Obj) -> Obj {
                         }
                         match queue.tasks.try_get() {
                             Ok(task) => break task,
-                            Err(phalanx::queue::GetError::Empty) => {}
+                            Err(GetError::Empty) => {}
                             Err(_) => return raw::none(),
                         }
                     }

@@ -227,8 +227,8 @@ impl FutureBase {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let seen = self.slots.try_with(|slots| (slots.result, slots.exception));
-        let (result, exception) = seen.unwrap_or((ptr::null_mut(), ptr::null_mut()));
+        // Both passes of the collector must see the same: so this waits for the lock, which nobody holds for long.
+        let (result, exception) = self.slots.with(|slots| (slots.result, slots.exception));
         for object in [result, exception].into_iter().filter(|object| !object.is_null()) {
             // SAFETY: a live object that this future owns.
             unsafe { raw::visit(&visit, object) }?;

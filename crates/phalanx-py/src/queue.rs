@@ -141,7 +141,7 @@ impl PyQueue {
 
 pub(crate) fn traverse(queue: &Queue<Item>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
     let mut result = Ok(());
-    queue.try_for_each(|item| {
+    queue.for_each(|item| {
         if result.is_ok() && !item.0.is_null() {
             // SAFETY: a live object that the queue owns.
             result = unsafe { raw::visit(visit, item.0) };

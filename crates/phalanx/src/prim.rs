@@ -56,15 +56,6 @@ impl<T> Guarded<T> {
         self.inner.with(f)
     }
 
-    /// Runs `f` on the data if the lock is free at this moment.
-    #[inline]
-    pub fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
-        #[cfg(loom)]
-        return self.inner.try_lock().ok().map(|mut guard| f(&mut guard));
-        #[cfg(not(loom))]
-        self.inner.try_with(f)
-    }
-
     /// Locks and stays locked, for the moment just before a `fork`.
     #[cfg(not(loom))]
     pub(crate) fn hold(&self) {
@@ -181,16 +172,6 @@ mod spin {
             let _unlock = Unlock(&self.taken);
             // SAFETY: the lock is ours until `_unlock` drops.
             f(unsafe { &mut *self.data.get() })
-        }
-
-        #[inline]
-        pub(super) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
-            if !self.raw_try_lock() {
-                return None;
-            }
-            let _unlock = Unlock(&self.taken);
-            // SAFETY: the lock is ours until `_unlock` drops.
-            Some(f(unsafe { &mut *self.data.get() }))
         }
     }
 }

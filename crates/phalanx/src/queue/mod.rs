@@ -354,10 +354,9 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Calls `f` on each item, unless the queue is in use at this moment: for a garbage collector.
-    pub fn try_for_each(&self, f: impl FnMut(&T)) -> bool {
-        self.state
-            .try_with(|state| state.items.iter().for_each(f))
-            .is_some()
+    /// Calls `f` on each item: for a garbage collector, which must see the same items in each of its passes. `f` runs with
+    /// the state locked, so it must not come back to the queue.
+    pub fn for_each(&self, f: impl FnMut(&T)) {
+        self.state.with(|state| state.items.iter().for_each(f));
     }
 }
