@@ -4,16 +4,20 @@ Nothing here looks at how long anything takes.
 """
 
 import json
+import os
 import re
+import select
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from phalanx.bench import cases, main
-from phalanx.bench.cases import Case
+from phalanx.bench import cases, main, report
+from phalanx.bench.case import Case
 from phalanx.bench.pair import Failed, Pair, Result, Worker
+from phalanx.bench.processes import RIVALS
 
 ENTRY = "import sys; from phalanx.bench import main; sys.exit(main(sys.argv[1:]))"
 
@@ -77,19 +81,59 @@ def test_names_are_unique_and_filters_find_them() -> None:
     assert len(set(names)) == len(names)
     assert [case.name for case in cases.select("with rlock")] == ["with RLock"]
     assert [case.name for case in cases.select("* put+get")] == [name for name in names if name.endswith(" put+get")]
+    assert cases.select("memory") == [case for case in cases.CASES if case.kind == "memory"]
     assert cases.select(None) == cases.CASES
 
 
+def take_up(worker: Worker, case: Case, folder: Path) -> None:
+    """Load the plain side's text of a case."""
+    missing = worker.ask("lacks", case.needs)
+    if missing:
+        pytest.skip(f"{missing} not installed")
+    if case.other is None:
+        worker.ask("load", case.source)
+        return
+    file = folder / "program.py"
+    file.write_text(case.other)
+    worker.ask("program", str(file))
+
+
 @pytest.mark.parametrize("case", [case for case in cases.CASES if not case.is_start], ids=lambda case: case.name)
-def test_every_case_runs_on_the_plain_side(case: Case) -> None:
+def test_every_case_runs_on_the_plain_side(case: Case, tmp_path: Path) -> None:
     worker = Worker("std", None, 30.0)
     try:
-        worker.ask("load", case.source)
+        take_up(worker, case, tmp_path)
         assert worker.ask("run", 2) > 0
         worker.ask("drop")
         assert worker.ask("state")["phalanx_imported"] is False
+        worker.stop()
     finally:
         worker.kill()
+
+
+@pytest.mark.parametrize("case", [case for case in cases.CASES if case.other], ids=lambda case: case.name)
+def test_the_programs_of_the_two_sides_differ_in_whose_modules_they_use(case: Case) -> None:
+    assert case.other is not None
+    assert "from phalanx import multiprocessing" in case.source
+    assert "phalanx import" not in case.other
+    if case.group not in RIVALS:
+        assert case.source.replace("from phalanx import multiprocessing", "import multiprocessing") == case.other
+    for text in (case.source, case.other):
+        compile(text, case.name, "exec")
+
+
+def test_null_compares_the_standard_library_with_itself() -> None:
+    # There and back: a round of two processes whose start is not in the sample.
+    done = bench("--quick", "--rounds", "1", "--null", "--only", "pipe there and back")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ +Pipe there and back +[\d.]+ +[\d.]+ +[\d.]+ .* - *$", done.stdout, re.MULTILINE), done.stdout
+    assert "0 of 0 targets" in done.stdout
+
+
+def test_memory_is_shown_in_bytes() -> None:
+    done = bench("--quick", "--rounds", "1", "--null", "--only", "idle process queue")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ +idle process Queue +[\d.]+ +[\d.]+ +[\d.]+ kB ", done.stdout, re.MULTILINE), done.stdout
 
 
 HANGS = "import time\ndef run(rounds):\n    time.sleep(600)\n"
@@ -115,6 +159,68 @@ def test_a_failed_case_is_reported_and_the_next_one_measured(source: str, failur
     assert len(after.ratios) == 2 and after.score > 0
 
 
+def program(source: str, **fields: Any) -> Case:
+    """A case about processes; phalanx takes no part in these tests."""
+    return Case("test", "program", 2, 1, source, other=source, **fields)
+
+
+def test_a_case_may_say_what_it_measured() -> None:
+    with Pair(rounds=2, sample_ms=0.001, null=True) as pair:
+        result = pair.measure(program("def run(rounds):\n    return 7000\n"))
+    assert result.failure is None
+    assert (result.std, result.phalanx, result.ratios) == ([7000, 7000], [7000, 7000], [1, 1])
+
+
+def test_children_of_a_case_do_not_outlive_it() -> None:
+    # The child sleeps in the group of its worker, and would go on doing so.
+    text = "import multiprocessing, time\np = multiprocessing.Process(target=time.sleep, args=(600,))\n"
+    run = "def run(rounds):\n    p.start()\n    return p.pid\n"
+    with Pair(rounds=1, sample_ms=1, null=True) as pair:
+        result = pair.measure(program(text + run, kind="memory"))
+    assert result.failure is None
+    for pid in result.std + result.phalanx:
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        # Readable from its end on, whoever reaps it.
+        assert select.select([handle], [], [], 30)[0]
+        os.close(handle)
+
+
+def test_a_worker_that_dies_is_noticed_though_its_child_lives() -> None:
+    text = (
+        "import multiprocessing, os, time\n"
+        "def run(rounds):\n"
+        "    multiprocessing.Process(target=time.sleep, args=(600,)).start()\n"
+        "    os._exit(7)\n"
+    )
+    with Pair(rounds=1, sample_ms=1, null=True) as pair:
+        assert pair.measure(program(text)).failure == "std ended with status 7"
+
+
+def test_a_spawned_child_finds_the_program() -> None:
+    text = (
+        "import multiprocessing\n"
+        "def task():\n    raise SystemExit(5)\n"
+        "def run(rounds):\n"
+        "    p = multiprocessing.get_context('spawn').Process(target=task)\n"
+        "    p.start()\n"
+        "    p.join()\n"
+        "    assert p.exitcode == 5\n"
+    )
+    with Pair(rounds=1, sample_ms=1, null=True) as pair:
+        assert pair.measure(program(text)).failure is None
+
+
+def test_a_case_that_lacks_a_module_is_skipped() -> None:
+    with Pair(rounds=1, sample_ms=1, null=True) as pair:
+        result = pair.measure(program("import no_such_module", needs=("no_such_module", "json")))
+    assert (result.failure, result.skipped, result.closeness) == (None, "no_such_module not installed", None)
+    assert "skipped: no_such_module not installed" in report.row(result)
+    assert "skipped 1 " in report.summary([result])
+
+
 def test_output_of_a_case_stays_out_of_the_protocol() -> None:
     worker = Worker("std", None, 30.0)
     try:
@@ -135,6 +241,8 @@ def test_a_side_that_cannot_start_is_named(tmp_path: Path) -> None:
 def test_closeness_is_turned_the_same_way_for_ratios_and_for_the_start() -> None:
     ratio = Result(Case("g", "n", 2, 1, FINE), 1, std=[300, 400], phalanx=[100, 100])
     assert ratio.score == 3.5 and ratio.best == 3 and ratio.closeness == 1.75
-    start = Result(Case("start-up", "n", 25, 1, "import phalanx"), 1, std=[10_000_000], phalanx=[60_000_000])
+    start = Result(Case("g", "n", 25, 1, "import phalanx", kind="start"), 1, std=[10_000_000], phalanx=[60_000_000])
     assert start.score == 50 and start.closeness == 0.5
+    memory = Result(Case("g", "n", 100, 1, FINE, kind="memory"), 1, std=[10_000], phalanx=[200_000])
+    assert memory.score == 200 and memory.closeness == 0.5
     assert Result(Case("g", "n", None, 1, FINE), 1, std=[1], phalanx=[1]).closeness is None

@@ -11,7 +11,7 @@ A wait that can never end raises `phalanx.DeadlockError` in one of the threads i
 from __future__ import annotations
 
 __version__ = "0.1.0"
-__all__ = ["DeadlockError", "PhalanxError", "__version__", "install", "installed", "uninstall"]
+__all__ = ["DeadlockError", "OwnerDied", "PhalanxError", "__version__", "install", "installed", "uninstall"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from phalanx._install import installed as installed
     from phalanx._install import uninstall as uninstall
     from phalanx.errors import DeadlockError as DeadlockError
+    from phalanx.errors import OwnerDied as OwnerDied
     from phalanx.errors import PhalanxError as PhalanxError
 
 # Loaded at first use, so that `import phalanx` costs next to nothing.
@@ -27,6 +28,7 @@ _HOMES = {
     "installed": "phalanx._install",
     "uninstall": "phalanx._install",
     "DeadlockError": "phalanx.errors",
+    "OwnerDied": "phalanx.errors",
     "PhalanxError": "phalanx.errors",
 }
 

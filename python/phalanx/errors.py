@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["DEADLOCK_TEXTS", "DeadlockError", "HeldObject", "PhalanxError", "WaitingThread"]
+__all__ = [
+    "DEADLOCK_TEXTS",
+    "START_TEXTS",
+    "DeadlockError",
+    "HeldObject",
+    "OwnerDied",
+    "PhalanxError",
+    "StartError",
+    "WaitingThread",
+]
 
 
 class PhalanxError(Exception):
@@ -133,6 +142,76 @@ class DeadlockError(PhalanxError, RuntimeError):
             plain["holds"] = [dict(zip(held.__slots__, held._fields(), strict=True)) for held in thread.holds]
             threads.append(plain)
         return {"cause": self.cause, "threads": threads, "hint": self.hint}
+
+
+class OwnerDied(PhalanxError, RuntimeError):
+    """What is waited for was in the hands of a process that died: raised by `acquire`, `wait`, `join` of shared objects.
+
+    - `pid`: the process id of the dead process
+    - `reason`: how it ended, in words
+    - `taken_at`: ``"path:line"`` where it had taken the lock, or None where that is not known
+    - `kind`: "Lock", "RLock", "Semaphore", "Condition" or "JoinableQueue"
+
+    The object stays so until its `recover()` is called. It holds text and numbers only, so it may be pickled.
+    """
+
+    __module__ = "phalanx"
+
+    def __init__(
+        self, text: str = "", *, pid: int = 0, reason: str = "", taken_at: str | None = None, kind: str = ""
+    ) -> None:
+        super().__init__(text)
+        self.pid = pid
+        self.reason = reason
+        self.taken_at = taken_at
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self),), dict(self.__dict__)
+
+
+class StartError(PhalanxError, RuntimeError):
+    """A child process that ended before it could begin: raised in its parent, once, by `join()` or `start()`.
+
+    The text of the exception says it all. The same facts for a program:
+
+    - `process`: the name of the process
+    - `place`: ``"path:line"`` of the program where it went wrong, or None where that is not known
+    - `hint`: the advice of the last lines, or None
+
+    It holds text only, so it may be kept, pickled and sent to another process.
+    """
+
+    __module__ = "phalanx"
+
+    process: str
+    place: str | None
+    hint: str | None
+
+    def __init__(self, text: str = "", process: str = "", place: str | None = None, hint: str | None = None) -> None:
+        super().__init__(text)
+        self.process = process
+        self.place = place
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.process, self.place, self.hint)
+
+
+START_TEXTS: dict[str, str] = {
+    # The first line: what happened.
+    "head.unguarded": 'process "{name}" ended before it could begin: '
+    "it imports the main module, and importing it starts processes",
+    "head.server": 'process "{name}" could not begin: the fork server ended while it imported the main module',
+    # Where, and the line itself.
+    "place": "  {place}  {line}",
+    # The last lines: a thing to do.
+    "hint.guard": "let only the program start processes, and not those who import its file; put it under\n"
+    '    if __name__ == "__main__":\n'
+    "        main()",
+    # The same for `Process.exit_reason`.
+    "reason.unguarded": "ended before it could begin: importing the main module starts processes ({place})",
+}
 
 
 DEADLOCK_TEXTS: dict[str, str] = {

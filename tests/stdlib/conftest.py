@@ -1,9 +1,14 @@
-"""Says at the end of the session how many of CPython's own tests ran, and which of them were not sure."""
+"""The option `--all`; and what is said at the end: how many of CPython's own tests ran, and which were not sure."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
+
+
+def pytest_addoption(parser: Any) -> None:
+    """Known only where `tests/stdlib` is named on the command line."""
+    parser.addoption("--all", action="store_true", dest="stdlib_all", help="CPython's tests: also what takes long")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -1,6 +1,6 @@
 """CPython's own tests, as the running interpreter ships them, against phalanx: one process for each test class.
 
-    python -m tests.stdlib.runner [--match PATTERN] [--json FILE] [--jobs N]
+    python -m tests.stdlib.runner [--all] [--match PATTERN] [--json FILE] [--jobs N]
 
 The processes run in a throw-away virtual environment whose one `.pth` file installs phalanx at start-up. So do the
 children that the tests start, even with `python -I`. A class that takes too long is ended, and what it had not finished
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 import venv
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from . import known
+from . import known, selection
 
 MODULES = (
     "test.test_threading",
@@ -38,8 +39,12 @@ MODULES = (
     "test.test_sched",
     *(
         f"test.test_concurrent_futures.test_{part}"
-        for part in ("thread_pool", "future", "as_completed", "wait", "shutdown", "init", "deadlock")
+        for part in ("thread_pool", "process_pool", "future", "as_completed", "wait", "shutdown", "init", "deadlock")
     ),
+    "test.test_multiprocessing_main_handling",
+    "multiprocessing_fork",
+    "multiprocessing_spawn",
+    "multiprocessing_forkserver",
 )
 DEADLINE = 60.0  # seconds for one class
 JOBS = 2
@@ -59,6 +64,11 @@ class TestClass:
     def id(self) -> str:
         return f"{self.module}.{self.name}"
 
+    @property
+    def usual(self) -> bool:
+        """Whether it runs without `--all`."""
+        return selection.is_usual(self.module, self.name)
+
 
 @dataclass
 class Outcome:
@@ -76,6 +86,7 @@ class ClassResult:
     outcomes: dict[str, Outcome]
     broken: str = ""
     output: str = ""
+    seconds: float = 0.0
 
     def count(self, result: str) -> int:
         """How many tests ended so."""
@@ -137,8 +148,6 @@ class Overlay:
     def __init__(self, folder: Path) -> None:
         venv.EnvBuilder(symlinks=True).create(folder)
         self.python = str(folder / "bin" / "python")
-        self.scratch = folder / "scratch"
-        self.scratch.mkdir()
         spec = find_spec("phalanx")
         if spec is None or spec.origin is None:
             raise RuntimeError("phalanx is not installed for this interpreter")
@@ -172,8 +181,10 @@ class Runner:
 
     def run(self, cls: TestClass) -> ClassResult:
         """Run a class; again what failed, and on the plain standard library what skipped itself."""
+        started = time.monotonic()
         result = self._run(cls, cls.tests, "run")
         self._look_again(cls, result)
+        result.seconds = round(time.monotonic() - started, 1)
         return result
 
     def stop(self) -> None:
@@ -190,7 +201,11 @@ class Runner:
             again = self._run(cls, [test], "run")
             if not again.broken and again.outcomes[test].result != "failed":
                 result.outcomes[test] = Outcome(again.outcomes[test].result, result.outcomes[test].text, flaky=True)
-        skipped = [test for test, outcome in result.outcomes.items() if outcome.result == "skipped"]
+        skipped = [
+            test
+            for test, outcome in result.outcomes.items()
+            if outcome.result == "skipped" and not selection.is_unfit(outcome.text)
+        ]
         plain = self._run(cls, skipped, "run-plain") if skipped else ClassResult({})
         for test in skipped:
             if plain.outcomes[test].result != "skipped":
@@ -199,7 +214,8 @@ class Runner:
 
     def _run(self, cls: TestClass, tests: Sequence[str], what: str) -> ClassResult:
         python = self._overlay.python if what == "run" else self.plain
-        with tempfile.TemporaryDirectory(dir=self._overlay.scratch, ignore_cleanup_errors=True) as folder:
+        # The paths of sockets go in there, and they have to be short.
+        with tempfile.TemporaryDirectory(prefix="phalanx-", ignore_cleanup_errors=True) as folder:
             record, log = Path(folder, "record"), Path(folder, "log")
             arguments = [what, str(record), str(self._deadline), cls.module, cls.name, *tests]
             record.touch()
@@ -274,6 +290,7 @@ def _read(record: Path, tests: Sequence[str], code: int | str, output: str) -> C
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what matches, print how it went, and return the exit code: 0 only if something ran and nothing is wrong."""
     parser = argparse.ArgumentParser(description="CPython's own tests against phalanx")
+    parser.add_argument("--all", action="store_true", help="also what the usual run leaves out")
     parser.add_argument("--match", default="*", help="only classes whose id matches, such as `*.test_queue.*`")
     parser.add_argument("--json", type=Path, help="write all results to this file")
     parser.add_argument("--jobs", type=int, default=JOBS, help="how many classes run at the same time")
@@ -283,7 +300,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     lines = known.load()
     classes, absent = collect(lines)
-    chosen = [cls for cls in classes if cls.tests and fnmatchcase(cls.id, options.match)]
+    wanted = [cls for cls in classes if options.all or cls.usual]
+    chosen = [cls for cls in wanted if cls.tests and fnmatchcase(cls.id, options.match)]
     document: dict[str, Any] = {"python": sys.version, "absent": absent, "classes": {}}
     totals = dict.fromkeys(("passed", "failed", "skipped"), 0)
     wrong = 0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
+import signal
+
 import pytest
 
-from . import known, runner
+from . import known, runner, selection
 
 pytestmark = pytest.mark.skipif(not runner.has_tests(), reason="this interpreter comes without the `test` package")
 
 TESTS = """\
-import os, threading, time, unittest
+import os, signal, threading, time, unittest
 
 class Good(unittest.TestCase):
     def test_one(self):
@@ -54,6 +57,11 @@ class Skips(unittest.TestCase):
     @unittest.skipIf("phalanx" in __import__("sys").modules, "not with phalanx")
     def test_one(self):
         pass
+
+class Interrupted(unittest.TestCase):
+    def test_one(self):
+        with self.assertRaises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 class Plain(unittest.TestCase):
     locktype = staticmethod(__import__("sys").modules["_frozen_importlib"]._thread.allocate_lock)
@@ -165,3 +173,32 @@ def test_versions() -> None:
 def test_stale_lines() -> None:
     lines = [line("pack.one.Class.*"), line("pack.one.Gone.*"), line("pack.one.Class.test_gone"), line("pack.two.*")]
     assert known.stale(lines, ["pack.one.Class.test_a"]) == ["pack.one.Gone.*", "pack.one.Class.test_gone"]
+
+
+def test_what_runs_without_all() -> None:
+    usual = {
+        "multiprocessing_fork.WithManagerTestPool": True,
+        "multiprocessing_spawn.WithProcessesTestQueue": True,
+        "multiprocessing_spawn.WithThreadsTestQueue": False,
+        "multiprocessing_forkserver.TestWait": False,
+        "test.test_concurrent_futures.test_wait.ProcessPoolForkWaitTest": True,
+        "test.test_concurrent_futures.test_wait.ProcessPoolForkserverWaitTest": False,
+        "test.test_queue.CQueueTest": True,
+    }
+    assert {name: runner.TestClass(*name.rsplit(".", 1), []).usual for name in usual} == usual
+
+
+def test_every_pattern_of_the_usual_run_names_a_class() -> None:
+    classes, _ = runner.collect([])
+    for module, patterns in selection.USUAL.items():
+        names = [cls.name for cls in classes if cls.module == module]
+        assert [pattern for pattern in patterns if names and not fnmatch.filter(names, pattern)] == []
+
+
+def test_sigint_is_not_ignored(overlay: runner.Overlay) -> None:
+    """As it is in what a shell runs in the background."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert complaints(overlay, "Interrupted") == []
+    finally:
+        signal.signal(signal.SIGINT, previous)

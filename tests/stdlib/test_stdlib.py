@@ -22,14 +22,21 @@ CLASSES, ABSENT = runner.collect(LINES)
 BY_ID = {cls.id: cls for cls in CLASSES}
 
 
-def items() -> Iterator[Any]:
-    """Every class, and for what does not run the reason."""
+def items(everything: bool) -> Iterator[Any]:
+    """The classes, all or the usual ones, and for what does not run the reason."""
     for cls in CLASSES:
+        if not (everything or cls.usual):
+            continue
         reasons = {known.reason_for(test, LINES, pattern=True) for test in cls.left_out}
         marks = [] if cls.tests else [pytest.mark.skip(reason="; ".join(sorted(filter(None, reasons))))]
         yield pytest.param(cls.id, id=cls.id.removeprefix("test."), marks=marks)
     for module, reason in ABSENT.items():
         yield pytest.param(module, id=module.removeprefix("test."), marks=pytest.mark.skip(reason=reason))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "class_id" in metafunc.fixturenames:
+        metafunc.parametrize("class_id", list(items(metafunc.config.getoption("stdlib_all", False))))
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +53,6 @@ def results(
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("class_id", list(items()))
 def test_class(class_id: str, results: Mapping[str, Future[runner.ClassResult]], record_property: Any) -> None:
     result = results[class_id].result()
     listed = sum(known.reason_for(test, LINES, pattern=False) is not None for test in result.outcomes)

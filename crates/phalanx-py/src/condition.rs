@@ -6,7 +6,7 @@ use crate::raw::{self, Method, Obj, Patience};
 use crate::slot::Slot;
 use phalanx::prim::Guarded;
 use phalanx::sync::{Condvar, Hold, Mutex, RMutex};
-use phalanx::wait::{Deadline, How, Reason, Role, Steady, Stopped, Ticket};
+use phalanx::wait::{Deadline, Enders, How, Reason, Role, Steady, Stopped, Ticket};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -136,6 +136,7 @@ impl Condition {
             subject,
             deadline,
             interrupt: &Steady,
+            enders: Enders::Unknown,
         };
         PyTicket(Guarded::new(slf.get().condvar.enter(&how)))
     }
@@ -219,6 +220,7 @@ impl Wait<'_> {
             subject: self.lock.addr(),
             deadline: Deadline::NEVER,
             interrupt,
+            enders: Enders::Unknown,
         };
         loop {
             match lock(&again) {

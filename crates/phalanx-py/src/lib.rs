@@ -1,6 +1,10 @@
 //! The seam: the extension module `phalanx._core`. It converts, detaches, raises; it decides nothing.
 
 mod args;
+mod codec;
+mod codec_decode;
+mod codec_pickle;
+mod codec_probe;
 mod condition;
 mod ending;
 mod executor;
@@ -10,6 +14,7 @@ mod lock;
 mod place;
 mod queue;
 mod raw;
+mod shared;
 mod simple_queue;
 mod slot;
 mod sync;
@@ -33,6 +38,10 @@ fn set_main_thread(ident: u64) {
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
+    use super::codec_probe::{
+        _codec_as_bytes, _codec_decode, _codec_encode, _codec_encode_message, _codec_roundtrip,
+    };
+    #[pymodule_export]
     use super::condition::{Condition, PyTicket};
     #[pymodule_export]
     use super::executor::{ExecutorBase, WorkQueue};
@@ -43,6 +52,19 @@ mod _core {
     #[pymodule_export]
     use super::queue::{_set_queue_parts, PyLifoQueue, PyPriorityQueue, PyQueue};
     #[pymodule_export]
+    use super::shared::block::PayloadBlock;
+    #[pymodule_export]
+    use super::shared::channel::Channel;
+    #[pymodule_export]
+    use super::shared::pipe::{PipeEnd, make_pipe};
+    #[pymodule_export]
+    use super::shared::sync::{SharedBarrier, SharedCondition};
+    #[pymodule_export]
+    use super::shared::tree::{
+        _kill_at, _kill_points, fork_before, fork_child, fork_parent, patrol, process_name, process_reaped,
+        shared_usage, thread_name, tree_attach, tree_fd, tree_joined,
+    };
+    #[pymodule_export]
     use super::simple_queue::SimpleQueue;
     #[pymodule_export]
     use super::sync::{PyBarrier, PyBoundedSemaphore, PyEvent, PyLatch, PySemaphore};
@@ -51,7 +73,7 @@ mod _core {
     #[pymodule_export]
     use super::{set_main_thread, thread_begin};
 
-    use super::{condition, executor, future, lock, place, queue, simple_queue, sync, watch};
+    use super::{condition, executor, future, lock, place, queue, shared, simple_queue, sync, watch};
     use pyo3::exceptions::PyImportError;
     use pyo3::ffi;
     use pyo3::prelude::*;
@@ -77,6 +99,11 @@ mod _core {
         simple_queue::add(py)?;
         future::add(py)?;
         executor::add(py)?;
+        shared::lock::add(module)?;
+        shared::sync::add(module)?;
+        shared::channel::add(py)?;
+        shared::pipe::add(py)?;
+        shared::tree::add(module)?;
         place::check();
         watch::start();
         Ok(())

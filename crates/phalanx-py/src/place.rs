@@ -162,3 +162,82 @@ impl Drop for Place {
         unsafe { ffi::Py_XDECREF(self.code.take()) };
     }
 }
+
+/// A place in the running program, as plain borrowed data: good while the frame that it was read from runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Site {
+    code: Obj,
+    instruction: usize,
+    file: *const std::ffi::c_char,
+}
+
+impl Site {
+    /// Where the calling thread is.
+    ///
+    /// # Safety
+    /// Attached.
+    pub unsafe fn here() -> Option<Self> {
+        if !KNOWN.load(Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: attached, and the layout is known; the name is kept alive by the code, the code by its frame. Both
+        // attributes are plain slots: no Python code runs.
+        unsafe {
+            let (code, instruction) = current();
+            if code.is_null() {
+                return None;
+            }
+            let file = ffi::PyObject_GetAttr(code, names::file());
+            if file.is_null() {
+                ffi::PyErr_Clear();
+                return None;
+            }
+            let text = ffi::PyUnicode_AsUTF8(file);
+            ffi::Py_DECREF(file);
+            if text.is_null() {
+                ffi::PyErr_Clear();
+                return None;
+            }
+            Some(Self {
+                code,
+                instruction,
+                file: text,
+            })
+        }
+    }
+
+    /// What two notes of one line have in common: equal numbers, equal places.
+    ///
+    /// # Safety
+    /// Attached.
+    #[inline]
+    pub unsafe fn mark() -> u64 {
+        if !KNOWN.load(Ordering::Relaxed) {
+            return 0;
+        }
+        // SAFETY: attached, and the layout is known.
+        let (code, instruction) = unsafe { current() };
+        (code.addr() as u64).rotate_left(20) ^ instruction as u64
+    }
+
+    /// Writes `file:line`, cut at the front if need be. May be called detached: it only reads the code object.
+    pub fn write(&self, to: &mut [u8; 80]) {
+        // SAFETY: as `here` says; the line table of a code object never changes.
+        let (file, line) = unsafe {
+            let offset = offset(self.code, self.instruction).unwrap_or(0);
+            let line = ffi::PyCode_Addr2Line(self.code.cast(), offset as std::ffi::c_int);
+            (std::ffi::CStr::from_ptr(self.file).to_bytes(), line)
+        };
+        let line = format!(":{line}");
+        let room = to.len() - line.len();
+        let file = &file[file.len().saturating_sub(room)..];
+        to[..file.len()].copy_from_slice(file);
+        to[file.len()..file.len() + line.len()].copy_from_slice(line.as_bytes());
+    }
+}
+
+mod names {
+    crate::raw::names! {
+        file = c"co_filename";
+    }
+}

@@ -7,7 +7,7 @@
 pub use crate::args::{Patience, arguments, optional_timeout, seconds, truth, type_name};
 use phalanx::prim::{AtomicU64, Ordering};
 use phalanx::wait::hook::Report;
-use phalanx::wait::{Deadline, How, Interrupt, Reason, Stopped};
+use phalanx::wait::{Deadline, Enders, How, Interrupt, Reason, Stopped};
 use pyo3::ffi::{self, PyObject};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
@@ -142,6 +142,8 @@ exceptions! {
     runtime_error = PyExc_RuntimeError;
     overflow_error = PyExc_OverflowError;
     system_error = PyExc_SystemError;
+    memory_error = PyExc_MemoryError;
+    assertion_error = PyExc_AssertionError;
 }
 
 /// A new reference to `None`.
@@ -207,6 +209,8 @@ fn let_the_waker_go(before: u64) {
 struct Signals {
     main: bool,
     state: Cell<*mut ffi::PyThreadState>,
+    /// Where the wait stands, for a wait that other processes see.
+    site: Option<crate::place::Site>,
 }
 
 impl Interrupt for Signals {
@@ -228,6 +232,13 @@ impl Interrupt for Signals {
         self.main
     }
 
+    fn describe(&self, place: &mut [u8; 80], thread: &mut [u8; 32]) {
+        if let Some(site) = &self.site {
+            site.write(place);
+        }
+        crate::shared::tree::write_thread_name(thread);
+    }
+
     fn report(&self, report: &Report) {
         crate::watch::print_from_a_thread(report);
     }
@@ -244,6 +255,10 @@ pub enum Ended {
     Interrupted,
     /// It would never have ended; the box is owned.
     Deadlock(*mut Report),
+    /// The process of this thread died and still owned what was waited for.
+    OwnerDied(u32),
+    /// Nobody is left who could have ended it.
+    Hopeless,
     /// The core panicked; the text is owned.
     Panicked(*mut String),
 }
@@ -256,6 +271,8 @@ impl Ended {
             Ok(false) => Self::TimedOut,
             Err(Stopped::Interrupted { .. }) => Self::Interrupted,
             Err(Stopped::Deadlock(report)) => Self::Deadlock(Box::into_raw(report)),
+            Err(Stopped::OwnerDied(thread)) => Self::OwnerDied(thread),
+            Err(Stopped::Hopeless) => Self::Hopeless,
         }
     }
 
@@ -271,6 +288,15 @@ impl Ended {
             Self::Deadlock(report) => {
                 // SAFETY: the box came from `from` and is freed here, once.
                 unsafe { crate::watch::raise(report) };
+                None
+            }
+            Self::OwnerDied(thread) => {
+                // SAFETY: attached, as every caller is.
+                unsafe { crate::shared::deaths::raise(c"lock", thread, "") };
+                None
+            }
+            Self::Hopeless => {
+                raise(runtime_error(), c"nobody is left who could end this wait");
                 None
             }
             Self::Panicked(text) => {
@@ -312,6 +338,36 @@ pub unsafe fn wait(
     deadline: Deadline,
     f: impl FnOnce(&How<'_>) -> Result<bool, Stopped>,
 ) -> Ended {
+    // SAFETY: as the caller promises.
+    unsafe { wait_somewhere(subject, reason, deadline, Enders::Unknown, None, f) }
+}
+
+/// As [`wait`], for something that other processes share: they see where this one waits. `enders` can end it.
+///
+/// # Safety
+/// As [`wait`].
+pub unsafe fn wait_shared(
+    subject: Obj,
+    reason: &'static Reason,
+    deadline: Deadline,
+    enders: Enders,
+    f: impl FnOnce(&How<'_>) -> Result<bool, Stopped>,
+) -> Ended {
+    // SAFETY: as the caller promises. The frame that the site lies in outlives the wait.
+    unsafe {
+        let site = crate::place::Site::here();
+        wait_somewhere(subject, reason, deadline, enders, site, f)
+    }
+}
+
+unsafe fn wait_somewhere(
+    subject: Obj,
+    reason: &'static Reason,
+    deadline: Deadline,
+    enders: Enders,
+    site: Option<crate::place::Site>,
+    f: impl FnOnce(&How<'_>) -> Result<bool, Stopped>,
+) -> Ended {
     // SAFETY: attached, as the caller promises.
     let main = is_main();
     if main {
@@ -321,6 +377,7 @@ pub unsafe fn wait(
         main,
         // SAFETY: attached, as the caller promises.
         state: Cell::new(unsafe { PyEval_SaveThread() }),
+        site,
     };
     let before = DETACHED.fetch_add(1, Ordering::Relaxed) + 1;
     let how = How {
@@ -328,6 +385,7 @@ pub unsafe fn wait(
         subject: subject.addr(),
         deadline,
         interrupt: &signals,
+        enders,
     };
     let ended = match catch_unwind(AssertUnwindSafe(|| f(&how))) {
         Ok(result) => Ended::from(result),

@@ -18,8 +18,12 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+pub mod channel;
 pub mod prim;
 pub mod queue;
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+pub mod shm;
 pub mod sync;
 pub mod sys;
 pub mod wait;

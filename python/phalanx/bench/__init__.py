@@ -6,12 +6,14 @@ See `bench/README.md` in the repository for what is counted and how to read the 
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import report
-from .cases import Case, select
-from .pair import Failed, Pair, Result
+from .case import Case
+from .cases import select
+from .pair import PROCESSES_LONGER, Failed, Pair, Result
 
 __all__ = ["main"]
 
@@ -33,9 +35,15 @@ def _parser() -> argparse.ArgumentParser:
         epilog="The exit status says nothing about speed: it is 0 whenever the comparison ran.",
     )
     parser.add_argument("--quick", action="store_true", help="short samples and few of them: a look, not a measurement")
-    parser.add_argument("--filter", metavar="PAT", help="only cases with PAT in their name; * ? [ match whole names")
+    parser.add_argument(
+        "--only",
+        "--filter",
+        metavar="PAT",
+        help="only cases with PAT in their name, or those of the group PAT; * ? [ match whole names",
+    )
     parser.add_argument("--rounds", metavar="N", type=_rounds, help=f"pairs of samples per case (default {FULL[1]})")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every sample to FILE")
+    parser.add_argument("--null", action="store_true", help="the standard library on both sides: what noise alone does")
     parser.add_argument("--list", action="store_true", help="print the cases and their targets, measure nothing")
     return parser
 
@@ -45,24 +53,27 @@ def main(argv: list[str]) -> int:
     parser = _parser()
     try:
         options = parser.parse_args(argv)
-        cases = select(options.filter)
+        cases = select(options.only)
         if not cases:
-            parser.error(f"no case matches {options.filter!r}; --list shows them all")
+            parser.error(f"no case matches {options.only!r}; --list shows them all")
         if options.json is not None:
             _check_writable(parser, options.json)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
     if options.list:
         for case in cases:
-            print(f"{case.group:<10}{case.name:<38}{report.target(case)}")
+            print(f"{case.group:<13}{case.name:<42}{report.target(case)}")
         return 0
     sample_ms, rounds = QUICK if options.quick else FULL
     rounds = options.rounds or rounds
     document: dict[str, Any] = {"settings": {"rounds": rounds, "sample_ms": sample_ms, "quick": options.quick}}
+    document["settings"]["null"] = options.null
+    if options.null:
+        cases = [replace(case, target=None) for case in cases]
     results: list[Result] = []
     status = 0
     try:
-        with Pair(rounds=rounds, sample_ms=sample_ms) as pair:
+        with Pair(rounds=rounds, sample_ms=sample_ms, null=options.null) as pair:
             status = _compare(pair, cases, results, document)
     except Failed as failure:
         # Outside a case: a side did not even start.
@@ -90,7 +101,7 @@ def _check_writable(parser: argparse.ArgumentParser, path: Path) -> None:
 def _compare(pair: Pair, cases: list[Case], results: list[Result], document: dict[str, Any]) -> int:
     """Measure the cases one by one and print each as it comes. Returns 1 if there is nothing to compare with."""
     states = pair.states()
-    if not states["phalanx"]["phalanx_installed"]:
+    if not pair.null and not states["phalanx"]["phalanx_installed"]:
         print("phalanx bench: install() left the standard library as it was", file=sys.stderr)
         return 1
     if states["std"]["phalanx_imported"]:
@@ -101,13 +112,17 @@ def _compare(pair: Pair, cases: list[Case], results: list[Result], document: dic
         print(f"{key:<10}{value}")
     settings = document["settings"]
     rounds, sample_ms = settings["rounds"], settings["sample_ms"]
-    print(f"{'samples':<10}{rounds} pairs per case, about {sample_ms:g} ms on the slower side\n")
+    if pair.null:
+        print(f"{'null':<10}phalanx takes no part: both sides are what is otherwise the other one")
+    long_ms = PROCESSES_LONGER * sample_ms
+    lengths = f"{sample_ms:g} ms ({long_ms:g} ms with processes)"
+    print(f"{'samples':<10}{rounds} pairs per case, about {lengths} on the slower side\n")
     print(report.heading())
     group = ""
     for case in cases:
         if case.group != group:
             group = case.group
-            print(group)
+            print(report.title(group))
         result = pair.measure(case)
         results.append(result)
         print(report.row(result), flush=True)

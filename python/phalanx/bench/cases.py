@@ -7,32 +7,13 @@ by the process the text runs in, never by the text.
 
 import fnmatch
 import textwrap
-from dataclasses import dataclass
+
+from .case import Case
+from .processes import PROCESS_CASES
 
 # Operations written out per turn of the `for` loop, where an operation is so short that the loop itself would show.
 UNROLL = 4
 BATCH = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One line of the table.
-
-    `ops` says how many operations one round does. `target` is the ratio (standard library / phalanx) to reach, or None.
-    The cases of the group "start-up" are timed from outside, as what `source` adds to a bare interpreter; their target
-    is in milliseconds.
-    """
-
-    group: str
-    name: str
-    target: float | None
-    ops: int
-    source: str
-
-    @property
-    def is_start(self) -> bool:
-        """Whether this case is timed on fresh interpreters."""
-        return self.group == "start-up"
 
 
 def _loop(
@@ -204,17 +185,21 @@ with cond:
         BATCH,
     ),
     _pool("pool submit+result, one at a time", 2, "def task():\n    pass", "pool.submit(task).result()", 1),
-    Case("start-up", "import phalanx", 25, 1, "import phalanx"),
+    *PROCESS_CASES,
+    Case("start-up", "import phalanx", 25, 1, "import phalanx", kind="start"),
     # Importing may put work off; this is all of it, with the standard modules that get patched.
-    Case("start-up", "import phalanx and install()", None, 1, "import phalanx; phalanx.install()"),
+    Case("start-up", "import phalanx and install()", None, 1, "import phalanx; phalanx.install()", kind="start"),
 ]
 
 
 def select(pattern: str | None) -> list[Case]:
-    """The cases with `pattern` in their name, in any letter case; with `*`, `?` or `[` it must match the whole name."""
+    """The cases with `pattern` in their name or as their group, in any letter case.
+
+    With `*`, `?` or `[` it must match the whole name.
+    """
     if pattern is None:
         return list(CASES)
     wanted = pattern.lower()
     if any(mark in wanted for mark in "*?["):
         return [case for case in CASES if fnmatch.fnmatchcase(case.name.lower(), wanted)]
-    return [case for case in CASES if wanted in case.name.lower()]
+    return [case for case in CASES if wanted in case.name.lower() or wanted == case.group]

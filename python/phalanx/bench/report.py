@@ -7,8 +7,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .cases import CASES, Case
+from .case import Case
+from .cases import CASES
 from .pair import Result
+from .processes import RIVALS
 
 _NAME = max(len(case.name) for case in CASES)
 
@@ -25,7 +27,7 @@ def machine(states: dict[str, dict[str, Any]]) -> dict[str, str]:
         "cores": cores,
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}{'' if gil else ', without GIL'}",
-        "phalanx": states["phalanx"]["phalanx_version"] or _installed_version(),
+        "phalanx": states["phalanx"]["phalanx_version"] or _version("phalanx"),
         "detector": os.environ.get("PHALANX_DEADLOCK") or "raise (the default)",
     }
     if hasattr(os, "getloadavg"):
@@ -45,9 +47,9 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def _installed_version() -> str:
+def _version(package: str) -> str:
     try:
-        return metadata.version("phalanx")
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "unknown"
 
@@ -58,15 +60,31 @@ def heading() -> str:
     return f"{'case':<{_NAME + 2}}{columns}"
 
 
+def title(group: str) -> str:
+    """The line above the cases of a group: its name, and what is different in its columns."""
+    if group == "memory":
+        return "memory, in thousands of bytes instead of us"
+    if group in RIVALS:
+        return f"{group} {_version(group)}, in the columns of std"
+    return group
+
+
 def row(result: Result) -> str:
     """One line of the table."""
     case = result.case
     if result.failure is not None:
         return f"  {case.name:<{_NAME}}  {_first(result.failure)}"
-    values = result.extra_ms if case.is_start else result.ratios
-    score = f"{result.score:+.1f} ms" if case.is_start else f"{result.score:.2f}"
-    best = "" if case.is_start else f"{result.best:.2f}"
-    spread = f"{min(values):.2f}..{max(values):.2f}"
+    if result.skipped is not None:
+        return f"  {case.name:<{_NAME}}  skipped: {result.skipped}"
+    values, digits, best = result.ratios, 2, ""
+    match case.kind:
+        case "start":
+            values, score = result.extra_ms, f"{result.score:+.1f} ms"
+        case "memory":
+            values, score, digits = [sample / 1000 for sample in result.phalanx], f"{result.score:.1f} kB", 0
+        case _:
+            score, best = f"{result.score:.2f}", f"{result.best:.2f}"
+    spread = f"{min(values):.{digits}f}..{max(values):.{digits}f}"
     closeness = result.closeness
     mark = "" if closeness is None else "  reached" if closeness >= 1 else "  short"
     return (
@@ -79,7 +97,13 @@ def target(case: Case) -> str:
     """The target as shown."""
     if case.target is None:
         return "-"
-    return f"<= {case.target:g} ms" if case.is_start else f">= {case.target:g}"
+    match case.kind:
+        case "start":
+            return f"<= {case.target:g} ms"
+        case "memory":
+            return f"<= {case.target:g} kB"
+        case "ratio":
+            return f">= {case.target:g}"
 
 
 def summary(results: list[Result]) -> str:
@@ -89,6 +113,9 @@ def summary(results: list[Result]) -> str:
     lines = [f"  short   {name}, at {score:.0%} of the target" for score, name in judged if score < 1]
     reached = len(judged) - len(lines)
     lines += [f"  failed  {result.case.name}: {_first(result.failure)}" for result in results if result.failure]
+    skipped = sum(result.skipped is not None for result in results)
+    if skipped:
+        lines.append(f"  skipped {skipped} for want of a package: pip install phalanx[bench]")
     return "\n".join([f"{reached} of {len(judged)} targets reached", *lines])
 
 
@@ -98,19 +125,21 @@ def _first(text: str) -> str:
 
 def raw(result: Result) -> dict[str, Any]:
     """A result for the JSON file, with every sample."""
-    measured = result.failure is None
+    measured = result.failure is None and result.skipped is None
     return {
         "case": result.case.name,
         "group": result.case.group,
         "target": result.case.target,
-        "unit": "ms over bare" if result.case.is_start else "std/phalanx",
+        "unit": {"start": "ms over bare", "memory": "kB", "ratio": "std/phalanx"}[result.case.kind],
         "score": result.score if measured else None,
         "std_us": result.per_op(result.std) if measured else None,
         "phalanx_us": result.per_op(result.phalanx) if measured else None,
-        "best": result.best if measured else None,
+        "best": result.best if measured and result.case.kind == "ratio" else None,
         "ops_per_sample": result.rounds * result.case.ops,
         "std_ns": result.std,
         "phalanx_ns": result.phalanx,
         "failure": result.failure,
+        "skipped": result.skipped,
         "source": result.case.source,
+        "other": result.case.other,
     }

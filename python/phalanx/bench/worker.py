@@ -3,20 +3,23 @@
 Started by file name in an isolated interpreter, not with `-m`: importing it as `phalanx.bench.worker` would load
 phalanx into the side that has to stay plain. For the same reason it imports nothing from its own package.
 
-    worker.py DEADLINE            the standard library as it is
-    worker.py DEADLINE FOLDER     phalanx, found in FOLDER unless installed, patched in before anything else
+    worker.py DEADLINE                    the standard library as it is
+    worker.py DEADLINE FOLDER             phalanx, found in FOLDER unless installed, patched in before anything else
+    worker.py DEADLINE FOLDER --import    phalanx is there to be imported, nothing is patched
 
 Requests come as one JSON object per line on stdin, each is answered by one line on stdout.
 """
 
 import faulthandler
 import gc
+import importlib.util
 import json
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 
@@ -38,6 +41,11 @@ def state() -> dict[str, Any]:
     }
 
 
+def lacks(modules: list[str]) -> list[str]:
+    """Which of these modules cannot be imported here, as far as one can tell without trying."""
+    return [name for name in modules if importlib.util.find_spec(name) is None]
+
+
 class Samples:
     """The case in hand."""
 
@@ -51,14 +59,26 @@ class Samples:
         self.namespace = {"__name__": "case"}
         exec(compile(source, "<case>", "exec"), self.namespace)
 
+    def program(self, path: str) -> None:
+        """Take up a case that is a file, as if it had been started: children of `spawn` import it by its name."""
+        self.drop()
+        # Only a module that stays in place can be the main one, and the script in which we are must outlive it.
+        main = ModuleType("__main__")
+        main.__file__ = path
+        sys.modules["__main__"] = main
+        self.namespace = main.__dict__
+        with open(path, encoding="utf-8") as source:
+            exec(compile(source.read(), path, "exec"), self.namespace)
+
     def run(self, rounds: int) -> int:
-        """Take one sample and return its nanoseconds."""
+        """Take one sample: its nanoseconds, unless the case says itself what it measured."""
         run = self.namespace["run"]
         # The collector stays on, since programs run with it; but no sample should pay for the garbage of another.
         gc.collect()
         begin = time.perf_counter_ns()
-        run(rounds)
-        return time.perf_counter_ns() - begin
+        measured: int | None = run(rounds)
+        took = time.perf_counter_ns() - begin
+        return took if measured is None else measured
 
     def drop(self) -> None:
         """Let the case go, with the threads it keeps."""
@@ -71,12 +91,18 @@ class Samples:
 def serve(deadline: float) -> None:
     """Answer requests until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # A child must not keep the pipe open: its end is how the other side learns of ours. Once: a child of the child may
+    # have something else there.
+    pipe = [answers.fileno()]
+    os.register_at_fork(after_in_child=lambda: os.close(pipe.pop()) if pipe else None)
     # Whatever a case prints must not get between the answers.
     os.dup2(2, 1)
     samples = Samples()
     verbs: dict[str, Callable[..., Any]] = {
         "state": state,
+        "lacks": lacks,
         "load": samples.load,
+        "program": samples.program,
         "run": samples.run,
         "drop": samples.drop,
     }
@@ -101,9 +127,10 @@ def main(arguments: list[str]) -> None:
         folder = arguments[1]
         if folder not in sys.path:
             sys.path.append(folder)
-        import phalanx
+        if "--import" not in arguments:
+            import phalanx
 
-        phalanx.install()
+            phalanx.install()
     serve(deadline)
 
 

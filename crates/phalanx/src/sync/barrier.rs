@@ -11,12 +11,14 @@
 //! A thread enters the queue while the state is locked, so a round that ends finds everybody who came. The outcome
 //! travels with the wake-up, so a thread that wakes late is not confused by later rounds.
 
-use crate::prim::{AtomicUsize, Guarded, Ordering};
-use crate::wait::{self, Batch, Deadline, How, Stopped, Ticket, Wakeup};
+use crate::prim::{AtomicUsize, Ordering};
+use crate::wait::{self, Deadline, How, Local, Space, Stopped, Wakeup};
 
 const PASSED: u32 = 1;
 const BROKEN: u32 = 2;
 const RETRY: u32 = 3;
+/// Another waiter has died: see `wait::shared::PEER_DIED`.
+const PEER_DIED: u32 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -26,7 +28,7 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct State {
+pub struct State {
     phase: Phase,
     arrived: usize,
     passes: u32,
@@ -49,16 +51,17 @@ const EARLY: u64 = u64::MAX;
 
 /// The barrier.
 #[derive(Debug)]
-pub struct Barrier {
+#[repr(C)]
+pub struct Barrier<S: Space = Local> {
     parties: AtomicUsize,
-    state: Guarded<State>,
+    state: S::Guarded<State>,
     /// The key of those who came while the action of the last round was still running.
     early: u32,
 }
 
 /// What arriving means for a thread.
 #[derive(Debug)]
-pub enum Arrival {
+pub enum Arrival<S: Space = Local> {
     /// The last one of its round: run the action, then [`Barrier::pass`] or [`Barrier::abort`].
     Last,
     /// Number `index` of its round: sleep in [`Barrier::sleep`].
@@ -66,10 +69,10 @@ pub enum Arrival {
         /// The order of arrival, from 0.
         index: usize,
         /// The place in the queue.
-        ticket: Ticket,
+        ticket: S::Ticket,
     },
     /// The action of the last round still runs: sleep, then arrive again.
-    Early(Ticket),
+    Early(S::Ticket),
     /// The barrier is broken.
     Broken,
 }
@@ -93,10 +96,10 @@ pub enum Passage {
     Stopped(Stopped, Round),
 }
 
-impl Barrier {
+impl<S: Space> Barrier<S> {
     /// For `parties` threads, at least 1.
     pub fn new(parties: usize) -> Self {
-        let state = Guarded::new(State {
+        let state = S::guarded(State {
             phase: Phase::Filling,
             arrived: 0,
             passes: 0,
@@ -121,7 +124,7 @@ impl Barrier {
 
     /// How many of them wait at this moment.
     pub fn waiting(&self) -> usize {
-        self.state.with(|state| {
+        self.with(|state| {
             if state.phase == Phase::Filling {
                 state.arrived
             } else {
@@ -132,17 +135,17 @@ impl Barrier {
 
     /// Is it broken?
     pub fn is_broken(&self) -> bool {
-        self.state.with(|state| state.phase == Phase::Broken)
+        self.with(|state| state.phase == Phase::Broken)
     }
 
     /// The calling thread arrives. An acting or filling barrier with a single party has no wait at all.
-    pub fn arrive(&self, how: &How<'_>) -> Arrival {
+    pub fn arrive(&self, how: &How<'_>) -> Arrival<S> {
         let key = wait::key_of(&self.state);
         wait::step(key);
-        self.state.with(|state| match state.phase {
+        self.with(|state| match state.phase {
             Phase::Broken => Arrival::Broken,
-            Phase::Acting => match wait::enqueue(wait::key_of(&self.early), how, None, || true) {
-                Some(ticket) => Arrival::Early(ticket.marked(EARLY)),
+            Phase::Acting => match S::enqueue(wait::key_of(&self.early), how, None, || true) {
+                Some(ticket) => Arrival::Early(S::mark(ticket, EARLY)),
                 None => Arrival::Broken,
             },
             Phase::Filling if state.arrived + 1 == self.parties() => {
@@ -150,12 +153,12 @@ impl Barrier {
                 state.arrived += 1;
                 Arrival::Last
             }
-            Phase::Filling => match wait::enqueue(key, how, None, || true) {
+            Phase::Filling => match S::enqueue(key, how, None, || true) {
                 Some(ticket) => {
                     state.arrived += 1;
                     Arrival::Waits {
                         index: state.arrived - 1,
-                        ticket: ticket.marked(state.round()),
+                        ticket: S::mark(ticket, state.round()),
                     }
                 }
                 None => Arrival::Broken,
@@ -166,7 +169,7 @@ impl Barrier {
     /// Arrives if that completes the round: as [`Arrival::Last`], or not at all.
     pub fn arrive_last(&self) -> bool {
         wait::step(wait::key_of(&self.state));
-        self.state.with(|state| {
+        self.with(|state| {
             let last = state.phase == Phase::Filling && state.arrived + 1 == self.parties();
             if last {
                 state.phase = Phase::Acting;
@@ -177,24 +180,28 @@ impl Barrier {
     }
 
     /// Sleeps until the round is over. The time limit counts until everybody has come, not until the action is done.
-    pub fn sleep(&self, ticket: Ticket, how: &How<'_>) -> Passage {
-        let round = ticket.mark();
+    pub fn sleep(&self, ticket: S::Ticket, how: &How<'_>) -> Passage {
+        let round = S::mark_of(&ticket);
         let patient = How {
             deadline: Deadline::NEVER,
             ..*how
         };
-        let mut wakeup = ticket.sleep(if round == EARLY { &patient } else { how });
+        let mut wakeup = S::sleep(ticket, if round == EARLY { &patient } else { how });
         loop {
             let given_up = match wakeup {
                 Wakeup::Unparked(PASSED) => return Passage::Passed,
                 Wakeup::Unparked(RETRY) => return Passage::Retry,
+                Wakeup::Unparked(PEER_DIED) => {
+                    self.forsake(Round(round));
+                    return Passage::Broken;
+                }
                 Wakeup::Unparked(_) | Wakeup::Invalid => return Passage::Broken,
                 Wakeup::TimedOut => self.give_up(round, Some(&patient)),
                 Wakeup::Stopped(stopped) => return Passage::Stopped(stopped, Round(round)),
             };
             match given_up {
                 Ok(passage) => return passage,
-                Err(ticket) => wakeup = ticket.sleep(&patient),
+                Err(ticket) => wakeup = S::sleep(ticket, &patient),
             }
         }
     }
@@ -207,8 +214,8 @@ impl Barrier {
 
     /// Breaks `round` for all, unless it is over already: a thread that gives up late must not break the next one.
     /// While the action runs there is nothing to give up; the ticket to wait for its end with comes back if `patient`.
-    fn give_up(&self, round: u64, patient: Option<&How<'_>>) -> Result<Passage, Ticket> {
-        let (result, batches) = self.state.with(|state| {
+    fn give_up(&self, round: u64, patient: Option<&How<'_>>) -> Result<Passage, S::Ticket> {
+        let (result, batches) = self.with(|state| {
             let broken_before = state.breaks != round as u32;
             if state.round() != round {
                 // Passed, as far as can be told: it is over and no round has broken since.
@@ -222,9 +229,9 @@ impl Barrier {
                 );
             }
             if let Some(patient) = patient.filter(|_| state.phase == Phase::Acting) {
-                let ticket = wait::enqueue(wait::key_of(&self.state), patient, None, || true);
+                let ticket = S::enqueue(wait::key_of(&self.state), patient, None, || true);
                 return (
-                    ticket.map_or(Ok(Passage::Broken), |ticket| Err(ticket.marked(round))),
+                    ticket.map_or(Ok(Passage::Broken), |ticket| Err(S::mark(ticket, round))),
                     None,
                 );
             }
@@ -232,7 +239,7 @@ impl Barrier {
             state.breaks = state.breaks.wrapping_add(1);
             (Ok(Passage::TimedOut), Some(self.take()))
         });
-        wake(batches, BROKEN);
+        wake::<S>(batches, BROKEN);
         result
     }
 
@@ -270,23 +277,38 @@ impl Barrier {
 
     fn finish(&self, message: u32, change: impl FnOnce(&mut State) -> bool) {
         wait::step(wait::key_of(&self.state));
-        let batches = self.state.with(|state| change(state).then(|| self.take()));
-        wake(batches, message);
+        let batches = self.with(|state| change(state).then(|| self.take()));
+        wake::<S>(batches, message);
+    }
+
+    /// Runs `f` on the state. If somebody died in the middle of changing it, the barrier is broken first.
+    fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        let (result, batches) = S::with(&self.state, |state, whole| {
+            let batches = (!whole).then(|| {
+                state.start_over(Phase::Broken);
+                state.breaks = state.breaks.wrapping_add(1);
+                self.take()
+            });
+            S::point("barrier");
+            (f(state), batches)
+        });
+        wake::<S>(batches, BROKEN);
+        result
     }
 
     /// Empties both queues, with the state locked, so that nobody of the next round is woken for this one.
-    fn take(&self) -> (Batch, Batch) {
-        let round = wait::take(wait::key_of(&self.state), usize::MAX, |_, _| {});
+    fn take(&self) -> (S::Batch, S::Batch) {
+        let round = S::take(wait::key_of(&self.state), usize::MAX, |_, _| {});
         (
             round,
-            wait::take(wait::key_of(&self.early), usize::MAX, |_, _| {}),
+            S::take(wait::key_of(&self.early), usize::MAX, |_, _| {}),
         )
     }
 }
 
-fn wake(batches: Option<(Batch, Batch)>, message: u32) {
+fn wake<S: Space>(batches: Option<(S::Batch, S::Batch)>, message: u32) {
     if let Some((round, early)) = batches {
-        round.wake(message);
-        early.wake(if message == PASSED { RETRY } else { message });
+        S::wake(round, message);
+        S::wake(early, if message == PASSED { RETRY } else { message });
     }
 }

@@ -9,26 +9,29 @@
 //! finds it: no notification falls between giving back the lock and going to sleep. First in, first notified.
 
 use crate::prim::{AtomicU32, Ordering};
-use crate::wait::{self, How, Stopped, Ticket, Wakeup};
+use crate::wait::{self, How, Local, Space, Stopped, Wakeup};
+use std::marker::PhantomData;
 
 /// The waiting side of a condition. It does not know the lock: see [`Condvar::enter`].
 #[derive(Debug, Default)]
 #[repr(C)]
-pub struct Condvar {
+pub struct Condvar<S: Space = Local> {
     maybe: AtomicU32,
+    space: PhantomData<S>,
 }
 
-impl Condvar {
+impl<S: Space> Condvar<S> {
     /// Without waiters.
     pub fn new() -> Self {
         Self {
             maybe: AtomicU32::new(0),
+            space: PhantomData,
         }
     }
 
     /// Enters the queue. The caller has the lock, gives it back next, and then sleeps in [`Condvar::sleep`].
-    pub fn enter(&self, how: &How<'_>) -> Option<Ticket> {
-        wait::enqueue(wait::key_of(self), how, None, || {
+    pub fn enter(&self, how: &How<'_>) -> Option<S::Ticket> {
+        S::enqueue(wait::key_of(self), how, None, || {
             self.maybe.store(1, Ordering::Relaxed);
             true
         })
@@ -38,8 +41,8 @@ impl Condvar {
     ///
     /// # Errors
     /// [`Stopped`] if the wait was interrupted or could never have ended. A notification that came too goes to the next.
-    pub fn sleep(&self, ticket: Ticket, how: &How<'_>) -> Result<bool, Stopped> {
-        match ticket.sleep(how) {
+    pub fn sleep(&self, ticket: S::Ticket, how: &How<'_>) -> Result<bool, Stopped> {
+        match S::sleep(ticket, how) {
             Wakeup::Unparked(_) | Wakeup::Invalid => Ok(true),
             Wakeup::TimedOut => Ok(false),
             Wakeup::Stopped(stopped) => {
@@ -52,8 +55,8 @@ impl Condvar {
     }
 
     /// Leaves the queue without having slept. A notification that came meanwhile goes to the next.
-    pub fn leave(&self, ticket: Ticket) {
-        if !ticket.cancel() {
+    pub fn leave(&self, ticket: S::Ticket) {
+        if !S::cancel(ticket) {
             self.notify(1);
         }
     }
@@ -71,7 +74,7 @@ impl Condvar {
 
     #[cold]
     fn notify_waiters(&self, n: usize) -> usize {
-        wait::unpark(wait::key_of(self), n, 0, |_, more| {
+        S::unpark(wait::key_of(self), n, 0, |_, more| {
             if !more {
                 self.maybe.store(0, Ordering::Relaxed);
             }
@@ -83,7 +86,7 @@ impl Condvar {
         if self.maybe.load(Ordering::Relaxed) == 0 {
             0
         } else {
-            wait::count(wait::key_of(self))
+            S::count(wait::key_of(self))
         }
     }
 

@@ -12,7 +12,8 @@
 //! even if it is cleared again at once, and whoever comes after the clearing is not woken for the old event.
 
 use crate::prim::{AtomicU32, Ordering};
-use crate::wait::{self, How, Stopped, Wakeup};
+use crate::wait::{self, How, Local, Space, Stopped, Wakeup};
+use std::marker::PhantomData;
 
 const SET: u32 = 1;
 const WAITERS: u32 = 2;
@@ -20,15 +21,17 @@ const WAITERS: u32 = 2;
 /// The event. Setting it wakes everybody.
 #[derive(Debug, Default)]
 #[repr(C)]
-pub struct Event {
+pub struct Event<S: Space = Local> {
     word: AtomicU32,
+    space: PhantomData<S>,
 }
 
-impl Event {
+impl<S: Space> Event<S> {
     /// A clear event.
     pub fn new() -> Self {
         Self {
             word: AtomicU32::new(0),
+            space: PhantomData,
         }
     }
 
@@ -60,7 +63,7 @@ impl Event {
 
     #[cold]
     fn set_and_wake(&self) {
-        wait::unpark(wait::key_of(self), usize::MAX, 0, |_, _| {
+        S::unpark(wait::key_of(self), usize::MAX, 0, |_, _| {
             // SYNC(event): as in set.
             self.word.store(SET, Ordering::Release);
         });
@@ -82,7 +85,7 @@ impl Event {
             return Ok(true);
         }
         let clear = || self.word.fetch_or(WAITERS, Ordering::Acquire) & SET == 0;
-        match wait::park(wait::key_of(self), how, None, clear) {
+        match S::park(wait::key_of(self), how, None, clear) {
             Wakeup::Unparked(_) | Wakeup::Invalid => Ok(true),
             Wakeup::TimedOut => Ok(self.is_set()),
             Wakeup::Stopped(stopped) => Err(stopped),

@@ -12,7 +12,8 @@
 //! PARKED; and PARKED is cleared only with that queue locked and empty.
 
 use crate::prim::{AtomicU32, Ordering};
-use crate::wait::{self, How, OWNER, PARKED, SCOPED, Stopped, Wakeup};
+use crate::wait::{self, How, Local, OWNER, PARKED, SCOPED, Space, Stopped, Wakeup};
+use std::marker::PhantomData;
 
 /// How a lock is taken, for the detector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,22 +32,24 @@ pub struct NotLocked;
 /// The lock. Not fair: see [`crate::sync`].
 #[derive(Debug)]
 #[repr(C)]
-pub struct Mutex {
+pub struct Mutex<S: Space = Local> {
     word: AtomicU32,
+    space: PhantomData<S>,
 }
 
-impl Default for Mutex {
+impl<S: Space> Default for Mutex<S> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Mutex {
+impl<S: Space> Mutex<S> {
     /// A free lock.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
             word: AtomicU32::new(0),
+            space: PhantomData,
         }
     }
 
@@ -55,6 +58,7 @@ impl Mutex {
     pub fn new() -> Self {
         Self {
             word: AtomicU32::new(0),
+            space: PhantomData,
         }
     }
 
@@ -62,13 +66,16 @@ impl Mutex {
     #[inline]
     pub fn try_lock(&self, hold: Hold) -> bool {
         wait::step(wait::key_of(self));
-        let mine = wait::current() | hold as u32;
+        let mine = S::current() | hold as u32;
         // SYNC(mutex): pairs with the Release stores in unlock; what the last owner did is seen.
         match self
             .word
             .compare_exchange(0, mine, Ordering::Acquire, Ordering::Relaxed)
         {
-            Ok(_) => true,
+            Ok(_) => {
+                S::point("acquire");
+                true
+            }
             Err(word) => word & OWNER == 0 && self.try_lock_parked(mine),
         }
     }
@@ -105,6 +112,9 @@ impl Mutex {
             if word & OWNER == 0 {
                 continue;
             }
+            if S::is_known_dead(word & OWNER) {
+                return Err(Stopped::OwnerDied(word & OWNER));
+            }
             if word & PARKED == 0
                 && self
                     .word
@@ -117,7 +127,7 @@ impl Mutex {
                 let word = self.word.load(Ordering::Relaxed);
                 word & PARKED != 0 && word & OWNER != 0
             };
-            match wait::park(key, how, Some(&self.word), taken) {
+            match S::park(key, how, Some(&self.word), taken) {
                 Wakeup::Unparked(_) | Wakeup::Invalid => {}
                 Wakeup::TimedOut => return Ok(self.try_lock(hold)),
                 Wakeup::Stopped(stopped) => {
@@ -141,6 +151,7 @@ impl Mutex {
         if word & OWNER == 0 {
             return Err(NotLocked);
         }
+        S::point("release");
         // SYNC(mutex): pairs with the Acquire exchanges in try_lock.
         if word & PARKED == 0
             && self
@@ -156,7 +167,7 @@ impl Mutex {
     #[cold]
     fn unlock_parked(&self) -> Result<(), NotLocked> {
         let mut freed = false;
-        wait::unpark_one(wait::key_of(self), |_, more| {
+        S::unpark(wait::key_of(self), 1, 0, |_, more| {
             // Another thread may have given it back meanwhile: then the owner bits are 0, and it is not ours to free.
             freed = self.word.load(Ordering::Relaxed) & OWNER != 0;
             if freed {
@@ -169,7 +180,7 @@ impl Mutex {
 
     /// Passes on a wake-up that its receiver could not use.
     fn wake_one(&self) {
-        wait::unpark_one(wait::key_of(self), |_, more| {
+        S::unpark(wait::key_of(self), 1, 0, |_, more| {
             if !more {
                 self.word.fetch_and(!PARKED, Ordering::Relaxed);
             }
@@ -186,6 +197,23 @@ impl Mutex {
     #[inline]
     pub fn owner(&self) -> u32 {
         self.word.load(Ordering::Relaxed) & OWNER
+    }
+
+    /// Makes the lock free after its owner's process has died; `false` if it has no such owner. What it guards may be half
+    /// changed.
+    pub fn recover(&self) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        let dead = word & OWNER != 0 && S::is_known_dead(word & OWNER);
+        // SYNC(mutex): as in unlock; two may recover, one frees it.
+        let freed = dead
+            && self
+                .word
+                .compare_exchange(word, word & PARKED, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok();
+        if freed {
+            self.wake_one();
+        }
+        freed
     }
 
     /// Makes the lock free in the child of a `fork`, where its owner and its waiters may be gone.

@@ -9,7 +9,7 @@
 
 use super::mutex::{Hold, Mutex};
 use crate::prim::{AtomicU64, Ordering};
-use crate::wait::{self, How, Stopped};
+use crate::wait::{How, Local, Space, Stopped};
 
 /// Given back by a thread that does not own it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +18,12 @@ pub struct NotOwner;
 /// The re-entrant lock. Not fair: see [`crate::sync`].
 #[derive(Debug, Default)]
 #[repr(C)]
-pub struct RMutex {
-    mutex: Mutex,
+pub struct RMutex<S: Space = Local> {
+    mutex: Mutex<S>,
     count: AtomicU64,
 }
 
-impl RMutex {
+impl<S: Space> RMutex<S> {
     /// A free lock.
     pub fn new() -> Self {
         Self {
@@ -111,7 +111,7 @@ impl RMutex {
     /// Does the calling thread own it?
     #[inline]
     pub fn is_mine(&self) -> bool {
-        self.mutex.owner() == wait::current()
+        self.mutex.owner() == S::current()
     }
 
     /// How often its owner has taken it, 0 if it is free.
@@ -126,6 +126,11 @@ impl RMutex {
     /// The number of the owning thread, 0 if it is free.
     pub fn owner(&self) -> u32 {
         self.mutex.owner()
+    }
+
+    /// As [`Mutex::recover`].
+    pub fn recover(&self) -> bool {
+        self.mutex.recover()
     }
 
     /// Makes the lock free in the child of a `fork`.

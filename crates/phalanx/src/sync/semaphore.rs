@@ -11,7 +11,8 @@
 //! locked and empty.
 
 use crate::prim::{AtomicU64, Ordering};
-use crate::wait::{self, How, Stopped, Wakeup};
+use crate::wait::{self, How, Local, Space, Stopped, Wakeup};
+use std::marker::PhantomData;
 
 const WAITERS: u64 = 1;
 const ONE: u64 = 2;
@@ -23,13 +24,14 @@ pub struct Overflow;
 /// The semaphore. Wakes in the order of arrival; a thread that comes by may take a permit first.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Semaphore {
+pub struct Semaphore<S: Space = Local> {
     word: AtomicU64,
     /// Written only by `init`.
     bound: AtomicU64,
+    space: PhantomData<S>,
 }
 
-impl Semaphore {
+impl<S: Space> Semaphore<S> {
     /// The most permits that one can hold.
     pub const MOST: u64 = u64::MAX >> 2;
 
@@ -52,6 +54,7 @@ impl Semaphore {
         Ok(Self {
             word: AtomicU64::new(permits * ONE),
             bound: AtomicU64::new(bound),
+            space: PhantomData,
         })
     }
 
@@ -96,7 +99,7 @@ impl Semaphore {
                 return Ok(true);
             }
             let none = || self.word.fetch_or(WAITERS, Ordering::Relaxed) < ONE;
-            match wait::park(wait::key_of(self), how, None, none) {
+            match S::park(wait::key_of(self), how, None, none) {
                 Wakeup::Unparked(_) | Wakeup::Invalid => {}
                 Wakeup::TimedOut => return Ok(self.try_acquire()),
                 Wakeup::Stopped(stopped) => {
@@ -144,7 +147,7 @@ impl Semaphore {
 
     #[cold]
     fn wake(&self, n: u64) {
-        wait::unpark(
+        S::unpark(
             wait::key_of(self),
             usize::try_from(n).unwrap_or(usize::MAX),
             0,

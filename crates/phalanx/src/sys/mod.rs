@@ -12,6 +12,8 @@
 //! | `processors()` | how many threads can run at one time |
 //! | `strangers(known)` | are there threads in this process outside `known`, and are they asleep for good? |
 //! | `at_fork(before, parent, child)` | runs the three round every `fork` of this process |
+//!
+//! What processes share (`shared.rs`: memory files, futexes in them, the life of other processes) exists on Linux only.
 
 use crate::prim::AtomicU32;
 
@@ -51,6 +53,11 @@ use linux as platform;
 mod portable;
 #[cfg(all(not(loom), any(not(target_os = "linux"), phalanx_sys = "portable")))]
 use portable as platform;
+
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+mod shared;
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+pub use shared::*;
 
 /// Sleeps while `*word == expected`, until woken, a signal, or the time `until` (see [`now`]).
 pub fn sleep_on(word: &AtomicU32, expected: u32, until: Option<u64>) -> Slept {

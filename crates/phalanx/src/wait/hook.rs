@@ -14,6 +14,31 @@ pub struct Report {
     pub threads: Vec<Sleeper>,
     /// The number of the thread that is told.
     pub victim: u32,
+    /// Those of the whole tree, if processes take part; `threads` is empty then.
+    pub tree: Vec<Foreign>,
+}
+
+/// One row of a report about several processes, in words: the reader may be in another process than the thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// The process number in the system.
+    pub pid: u32,
+    /// What the process calls itself.
+    pub process: String,
+    /// The name of the thread.
+    pub thread: String,
+    /// What kind of wait.
+    pub kind: String,
+    /// `file:line` of the wait.
+    pub place: String,
+    /// The same for where the thing waited for was taken, if that is known.
+    pub taken: String,
+    /// The row of the report whose thread owns it, if one does.
+    pub owner: Option<usize>,
+    /// A name for the thing waited for: equal numbers are one thing.
+    pub thing: u64,
+    /// Is this the thread that is told?
+    pub victim: bool,
 }
 
 /// Which rule says that a wait can never end.
@@ -47,6 +72,8 @@ static LISTENING: AtomicBool = AtomicBool::new(false);
 static STEP: OnceLock<fn(usize)> = OnceLock::new();
 #[cfg(not(loom))]
 static LOOK: OnceLock<fn()> = OnceLock::new();
+#[cfg(not(loom))]
+static LOOK_AROUND: OnceLock<fn()> = OnceLock::new();
 
 #[cfg(loom)]
 loom::lazy_static! {
@@ -86,6 +113,20 @@ pub fn set_look(look: fn()) {
 pub fn set_step(step: fn(usize)) {
     let _ = STEP.set(step);
     LISTENING.store(true, Ordering::Relaxed);
+}
+
+/// Plugs in the detector for processes: `look` is called by every thread that sleeps at something shared, ten times a
+/// second. The first one stays.
+#[cfg(not(loom))]
+pub fn set_look_around(look: fn()) {
+    let _ = LOOK_AROUND.set(look);
+}
+
+#[cfg(not(loom))]
+pub(super) fn look_around() {
+    if let Some(look) = LOOK_AROUND.get() {
+        look();
+    }
 }
 
 pub(super) fn look() {

@@ -9,7 +9,14 @@ mod deadline;
 pub mod hook;
 mod lot;
 mod roster;
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+pub mod shared;
+mod space;
 mod ticket;
+
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+pub use space::Shared;
+pub use space::{Local, Space};
 
 pub use deadline::Deadline;
 pub use lot::{Batch, count, take, unpark, unpark_one};
@@ -50,6 +57,29 @@ pub enum Role {
     Retake,
     /// A worker without work: telling it would help nobody.
     Idle,
+    /// Waits for others to come to the same place: if one of them dies there, nobody passes.
+    Meet,
+}
+
+impl Role {
+    /// The role whose number is `number`, [`Role::Wait`] if there is none.
+    pub fn from_number(number: u32) -> Self {
+        [Self::Wait, Self::Join, Self::Retake, Self::Idle, Self::Meet]
+            .into_iter()
+            .find(|&role| role as u32 == number)
+            .unwrap_or(Self::Wait)
+    }
+}
+
+/// Which processes can end a wait for something shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enders {
+    /// Not known: perhaps somebody we cannot see.
+    Unknown,
+    /// Those that hold the object at this offset of the arena.
+    Holders(u64),
+    /// The process with this number, by ending.
+    Process(u32),
 }
 
 /// Runs what must run in the sleeping thread itself while it stays in its queue.
@@ -59,6 +89,14 @@ pub trait Interrupt {
     /// Should [`Interrupt::check`] be called now and then without a signal too?
     fn ticks(&self) -> bool {
         false
+    }
+    /// Asked now and then in a wait for something shared: is it certain that nobody will end it any more?
+    fn is_hopeless(&self) -> bool {
+        false
+    }
+    /// Writes `file:line` of the wait and the name of the thread for other processes to read.
+    fn describe(&self, place: &mut [u8; 80], thread: &mut [u8; 32]) {
+        let _ = (place, thread);
     }
     /// Tells of a deadlock that is only to be reported.
     fn report(&self, report: &hook::Report) {
@@ -87,6 +125,8 @@ pub struct How<'a> {
     pub deadline: Deadline,
     /// What may end it early.
     pub interrupt: &'a dyn Interrupt,
+    /// Who can end it, for something shared.
+    pub enders: Enders,
 }
 
 static PLAIN: Reason = Reason {
@@ -102,6 +142,7 @@ impl How<'static> {
             subject: 0,
             deadline: Deadline::NEVER,
             interrupt: &Steady,
+            enders: Enders::Unknown,
         }
     }
 
@@ -143,6 +184,10 @@ pub enum Stopped {
     },
     /// It would never have ended.
     Deadlock(Box<hook::Report>),
+    /// The process of this thread, which owned the lock, has died.
+    OwnerDied(u32),
+    /// [`Interrupt::is_hopeless`] said so.
+    Hopeless,
 }
 
 impl Stopped {

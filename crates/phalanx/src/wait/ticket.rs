@@ -311,7 +311,7 @@ impl Ticket {
         if how.deadline.has_passed() {
             return self.leave(Wakeup::TimedOut);
         }
-        if let Some(message) = self.spin() {
+        if let Some(message) = spin(self.me, &self.node.token) {
             return self.end(Wakeup::Unparked(message));
         }
         let mut watch = Watch::new(how, self.me, self.node);
@@ -425,52 +425,6 @@ impl Ticket {
         Some(token)
     }
 
-    /// Waits awake for a while, because a sleeping processor takes long to wake.
-    fn spin(&mut self) -> Option<u32> {
-        if cfg!(loom) || processors() < 2 {
-            return None;
-        }
-        let spinners = &door().spinners;
-        let tries = self.me.tries.load(Ordering::Relaxed).wrapping_add(1);
-        self.me.tries.store(tries, Ordering::Relaxed);
-        let learnt = self.me.patience.load(Ordering::Relaxed);
-        let patience = if tries % RETRY == 1 { MOST_PATIENCE } else { learnt };
-        // One processor has to be left for the thread that will wake us.
-        if spinners.fetch_add(1, Ordering::Relaxed) as usize >= processors() - 1 {
-            spinners.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        let end = sys::now() + u64::from(patience);
-        let message = loop {
-            for _ in 0..16 {
-                // SYNC(token): pairs with the swap in `notify`.
-                if self.node.token.load(Ordering::Acquire) & NOTIFIED != 0 {
-                    break;
-                }
-                spin_loop();
-            }
-            let token = self.node.token.load(Ordering::Acquire);
-            if token & NOTIFIED != 0 {
-                break Some(token & !NOTIFIED);
-            }
-            if sys::now() >= end {
-                break None;
-            }
-        };
-        spinners.fetch_sub(1, Ordering::Relaxed);
-        // All or less and less: a wake-up that comes while we spin will mostly do so again, and on a busy machine the
-        // thread that would wake us needs our processor.
-        let next = if message.is_some() {
-            MOST_PATIENCE
-        } else {
-            patience.min(learnt) / 2
-        };
-        self.me
-            .patience
-            .store(next.max(LEAST_PATIENCE), Ordering::Relaxed);
-        message
-    }
-
     fn interrupted(self) -> Wakeup {
         self.leave(Wakeup::Stopped(Stopped::Interrupted { notified: false }))
     }
@@ -509,6 +463,54 @@ impl Drop for Ticket {
             .store(self.node.outer.load(Ordering::Relaxed), Ordering::Release);
         door().spare.with(|spare| spare.push(self.node));
     }
+}
+
+/// Waits awake for a while for `token` to become NOTIFIED, because a sleeping processor takes long to wake.
+pub(super) fn spin(me: &Record, token: &AtomicU32) -> Option<u32> {
+    spin_until(me, || {
+        // SYNC(token): pairs with the swap in `notify`.
+        let token = token.load(Ordering::Acquire);
+        (token & NOTIFIED != 0).then_some(token & !NOTIFIED)
+    })
+}
+
+/// Waits awake until `done` says so, for as long as that has paid off lately for the thread of `me`.
+pub(super) fn spin_until<R>(me: &Record, done: impl Fn() -> Option<R>) -> Option<R> {
+    if cfg!(loom) || processors() < 2 {
+        return None;
+    }
+    let spinners = &door().spinners;
+    let tries = me.tries.load(Ordering::Relaxed).wrapping_add(1);
+    me.tries.store(tries, Ordering::Relaxed);
+    let learnt = me.patience.load(Ordering::Relaxed);
+    let patience = if tries % RETRY == 1 { MOST_PATIENCE } else { learnt };
+    // One processor has to be left for the thread that will wake us.
+    if spinners.fetch_add(1, Ordering::Relaxed) as usize >= processors() - 1 {
+        spinners.fetch_sub(1, Ordering::Relaxed);
+        return None;
+    }
+    let end = sys::now() + u64::from(patience);
+    let found = 'spin: loop {
+        for _ in 0..16 {
+            if let Some(found) = done() {
+                break 'spin Some(found);
+            }
+            spin_loop();
+        }
+        if sys::now() >= end {
+            break done();
+        }
+    };
+    spinners.fetch_sub(1, Ordering::Relaxed);
+    // All or less and less: a wake-up that comes while we spin will mostly do so again, and on a busy machine the
+    // thread that would wake us needs our processor.
+    let next = if found.is_some() {
+        MOST_PATIENCE
+    } else {
+        patience.min(learnt) / 2
+    };
+    me.patience.store(next.max(LEAST_PATIENCE), Ordering::Relaxed);
+    found
 }
 
 /// How many threads can run at one time; asked once.

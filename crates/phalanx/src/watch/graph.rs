@@ -108,7 +108,7 @@ fn rank(threads: &[Facts], at: usize) -> (u8, bool, std::cmp::Reverse<u32>) {
         Role::Idle => 0,
         Role::Retake => 1,
         Role::Join => 2,
-        Role::Wait => 3,
+        Role::Wait | Role::Meet => 3,
     };
     (role, !sleeper.daemon, std::cmp::Reverse(sleeper.thread))
 }

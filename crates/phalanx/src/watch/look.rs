@@ -44,6 +44,7 @@ fn look() {
         cause: finding.cause,
         threads,
         victim: victim.thread,
+        tree: Vec::new(),
     };
     wait::tell(sleeper, report, mode);
 }

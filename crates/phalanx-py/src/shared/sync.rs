@@ -1,0 +1,630 @@
+//! `Semaphore`, `BoundedSemaphore`, `Event`, `Condition`, `Barrier` of `multiprocessing`.
+
+use super::lock::{self, Held, SharedLock, SharedLocking, SharedRLock};
+use super::object::{self, Packed};
+use super::deaths;
+use crate::raw::{self, Ended, Method, Obj, Patience};
+use crate::slot::Slot;
+use phalanx::shm::{Handle, tree};
+use phalanx::sync::shared::{Arrival, Barrier, Condvar, Event, Mutex, Permits, RMutex};
+use phalanx::sync::{Hold, Passage, Round};
+use phalanx::wait::shared::Ticket;
+use phalanx::wait::{Deadline, Enders, How, Reason, Role, Steady, Stopped};
+use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use std::ptr;
+
+static SEMAPHORE: Reason = Reason {
+    name: "Semaphore",
+    role: Role::Wait,
+};
+static EVENT: Reason = Reason {
+    name: "Event",
+    role: Role::Wait,
+};
+static CONDITION: Reason = Reason {
+    name: "Condition",
+    role: Role::Wait,
+};
+static RETAKE: Reason = Reason {
+    name: "Condition",
+    role: Role::Retake,
+};
+static BARRIER: Reason = Reason {
+    name: "Barrier",
+    role: Role::Meet,
+};
+
+// ---------------------------------------------------------------- Semaphore
+
+/// A counter of permits for the threads of all processes of a tree.
+#[pyclass(frozen, weakref, subclass, module = "phalanx.multiprocessing.synchronize", name = "Semaphore")]
+pub struct SharedSemaphore {
+    handle: Handle,
+    recover: bool,
+}
+
+/// A counter of permits that refuses to grow beyond its first value.
+#[pyclass(frozen, weakref, subclass, extends = SharedSemaphore, module = "phalanx.multiprocessing.synchronize", name = "BoundedSemaphore")]
+pub struct SharedBoundedSemaphore;
+
+const MOST: u64 = i32::MAX as u64;
+
+impl SharedSemaphore {
+    const KIND: u32 = 0x13;
+    fn permits(&self) -> &Permits {
+        // SAFETY: objects of this kind hold this.
+        unsafe { object::of(&self.handle) }
+    }
+
+    fn make(value: i64, bounded: bool, recover: bool, packed: Option<Packed>) -> PyResult<Self> {
+        let value = u64::try_from(value).ok().filter(|&value| value <= MOST);
+        let value = value.ok_or_else(|| PyValueError::new_err("semaphore initial value must be >= 0 and < 2**31"))?;
+        let permits = Permits::new(value, if bounded { value } else { MOST })
+            .map_err(|_| PyValueError::new_err("semaphore initial value is too large"))?;
+        let handle = object::new_or(packed, Self::KIND, "Semaphore", || permits)?;
+        Ok(Self { handle, recover })
+    }
+}
+
+#[pymethods]
+impl SharedSemaphore {
+    #[new]
+    #[pyo3(signature = (value = 1, *, ctx = None, recover = false, _packed = None))]
+    fn new(
+        value: i64,
+        ctx: Option<&Bound<'_, PyAny>>,
+        recover: bool,
+        _packed: Option<Packed>,
+    ) -> PyResult<Self> {
+        let _ = ctx;
+        Self::make(value, false, recover, _packed)
+    }
+
+    /// How many permits there are at this moment.
+    fn get_value(&self) -> u64 {
+        self.permits().semaphore().value()
+    }
+
+    /// Give back what processes held that died; return how many permits that was.
+    fn recover(&self) -> u64 {
+        self.permits().recover()
+    }
+
+    /// Release a permit.
+    fn release(&self) -> PyResult<()> {
+        self.permits()
+            .release()
+            .map_err(|_| PyValueError::new_err("semaphore or lock released too many times"))
+    }
+
+    #[classmethod]
+    fn _unpack(class: &Bound<'_, PyType>, packed: Packed, recover: bool) -> PyResult<Py<PyAny>> {
+        let recover = pyo3::types::PyBool::new(class.py(), recover);
+        object::rebuild(class, packed, &[("recover", recover.as_any())])
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Packed, bool))> {
+        let this = slf.get();
+        Ok((slf.get_type().getattr("_unpack")?, (object::pack(&this.handle), this.recover)))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let semaphore = slf.get().permits().semaphore();
+        let name = slf.get_type().name()?;
+        Ok(if semaphore.bound() < MOST {
+            format!("<{name}(value={}, maxvalue={})>", semaphore.value(), semaphore.bound())
+        } else {
+            format!("<{name}(value={})>", semaphore.value())
+        })
+    }
+}
+
+#[pymethods]
+impl SharedBoundedSemaphore {
+    #[new]
+    #[pyo3(signature = (value = 1, *, ctx = None, recover = false, _packed = None))]
+    fn new(
+        value: i64,
+        ctx: Option<&Bound<'_, PyAny>>,
+        recover: bool,
+        _packed: Option<Packed>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let _ = ctx;
+        let base = SharedSemaphore::make(value, true, recover, _packed)?;
+        Ok(PyClassInitializer::from(base).add_subclass(Self))
+    }
+}
+
+unsafe fn take_permit(slf: Obj, patience: Patience) -> Obj {
+    // SAFETY: the descriptor has checked the class; the frame owns nothing.
+    unsafe {
+        let this: &SharedSemaphore = raw::state(slf);
+        let permits = this.permits();
+        loop {
+            if permits.try_acquire() {
+                return raw::boolean(true);
+            }
+            let ended = if patience == Patience::Now {
+                match permits.dead_holder() {
+                    Some(number) => Ended::OwnerDied(tree::thread_of(number)),
+                    None => return raw::boolean(false),
+                }
+            } else {
+                let enders = Enders::Holders(this.handle.offset());
+                raw::wait_shared(slf, &SEMAPHORE, patience.deadline(), enders, |how| permits.acquire(how))
+            };
+            match ended {
+                Ended::OwnerDied(_) if this.recover => {
+                    permits.recover();
+                }
+                Ended::OwnerDied(thread) => return deaths::raise(c"Semaphore", thread, ""),
+                ended => return ended.into_bool(),
+            }
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn acquire(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: as in take_permit.
+    unsafe {
+        match lock::patience(args, count, keywords) {
+            Some(patience) => take_permit(slf, patience),
+            None => ptr::null_mut(),
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn enter(slf: Obj, _: Obj) -> Obj {
+    // SAFETY: as in take_permit.
+    unsafe { take_permit(slf, Patience::Forever) }
+}
+
+unsafe extern "C-unwind" fn exit(slf: Obj, _: *const Obj, _: isize, _: Obj) -> Obj {
+    // SAFETY: as in take_permit.
+    match unsafe { raw::state::<SharedSemaphore>(slf) }.permits().release() {
+        Ok(()) => raw::none(),
+        Err(_) => raw::raise(raw::value_error(), c"semaphore or lock released too many times"),
+    }
+}
+
+// ---------------------------------------------------------------- Event
+
+/// A flag that the threads of all processes of a tree wait for.
+#[pyclass(frozen, weakref, subclass, module = "phalanx.multiprocessing.synchronize", name = "Event")]
+pub struct SharedEvent {
+    handle: Handle,
+}
+
+impl SharedEvent {
+    const KIND: u32 = 0x14;
+    fn event(&self) -> &Event {
+        // SAFETY: objects of this kind hold this.
+        unsafe { object::of(&self.handle) }
+    }
+}
+
+#[pymethods]
+impl SharedEvent {
+    #[new]
+    #[pyo3(signature = (*, ctx = None, _packed = None))]
+    fn new(ctx: Option<&Bound<'_, PyAny>>, _packed: Option<Packed>) -> PyResult<Self> {
+        let _ = ctx;
+        let handle = object::new_or(_packed, Self::KIND, "Event", Event::new)?;
+        Ok(Self { handle })
+    }
+
+    /// Is it set?
+    fn is_set(&self) -> bool {
+        self.event().is_set()
+    }
+
+    /// Set it and wake everybody who waits.
+    fn set(&self) {
+        self.event().set();
+    }
+
+    /// Clear it.
+    fn clear(&self) {
+        self.event().clear();
+    }
+
+    #[classmethod]
+    fn _unpack(class: &Bound<'_, PyType>, packed: Packed) -> PyResult<Py<PyAny>> {
+        object::rebuild(class, packed, &[])
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Packed,))> {
+        Ok((slf.get_type().getattr("_unpack")?, (object::pack(&slf.get().handle),)))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let state = if slf.get().event().is_set() { "set" } else { "unset" };
+        Ok(format!("<{} at {:p} {state}>", slf.get_type().name()?, slf.as_ptr()))
+    }
+}
+
+unsafe extern "C-unwind" fn wait_event(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: as in take_permit.
+    unsafe {
+        let this: &SharedEvent = raw::state(slf);
+        let Some([timeout]) = raw::arguments("wait", [c"timeout"], args, count, keywords) else {
+            return ptr::null_mut();
+        };
+        let Some(patience) = raw::optional_timeout(timeout) else {
+            return ptr::null_mut();
+        };
+        let event = this.event();
+        if event.is_set() || patience == Patience::Now {
+            return raw::boolean(event.is_set());
+        }
+        let enders = Enders::Holders(this.handle.offset());
+        raw::wait_shared(slf, &EVENT, patience.deadline(), enders, |how| event.wait(how)).into_bool()
+    }
+}
+
+// ---------------------------------------------------------------- Condition
+
+/// A queue of threads, of all processes of a tree, that wait to be notified.
+#[pyclass(frozen, weakref, subclass, module = "phalanx._core", name = "SharedCondition")]
+pub struct SharedCondition {
+    handle: Handle,
+    /// A SharedLock or SharedRLock; owned, never changed.
+    lock: Slot,
+}
+
+impl SharedCondition {
+    const KIND: u32 = 0x15;
+    fn condvar(&self) -> &Condvar {
+        // SAFETY: objects of this kind hold this.
+        unsafe { object::of(&self.handle) }
+    }
+}
+
+impl Drop for SharedCondition {
+    fn drop(&mut self) {
+        // SAFETY: objects of the seam end attached; the reference is ours. A lock's end runs no Python code.
+        unsafe { ffi::Py_XDECREF(self.lock.take()) };
+    }
+}
+
+#[pymethods]
+impl SharedCondition {
+    #[new]
+    #[pyo3(signature = (lock, _packed = None))]
+    fn new(lock: &Bound<'_, PyAny>, _packed: Option<Packed>) -> PyResult<Self> {
+        if lock.cast::<SharedLock>().is_err() && lock.cast::<SharedRLock>().is_err() {
+            return Err(pyo3::exceptions::PyTypeError::new_err(format!(
+                "a Condition between processes needs a Lock or RLock of multiprocessing, not {}",
+                lock.get_type().name()?
+            )));
+        }
+        let handle = object::new_or(_packed, Self::KIND, "Condition", Condvar::new)?;
+        let kept = Slot::empty();
+        kept.put(lock.clone().into_ptr());
+        Ok(Self { handle, lock: kept })
+    }
+
+    /// The lock.
+    #[getter]
+    fn _lock<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        // SAFETY: owned here and never changed.
+        unsafe { Bound::from_borrowed_ptr(py, self.lock.get()) }
+    }
+
+    /// How many threads wait.
+    fn _waiters(&self) -> usize {
+        self.condvar().waiters()
+    }
+
+    /// The handle for a pickle.
+    fn _pack(&self) -> Packed {
+        object::pack(&self.handle)
+    }
+
+    /// Wake up to n of the threads that wait.
+    fn _notify(&self, n: usize) -> usize {
+        self.condvar().notify(n)
+    }
+
+    /// Does the calling thread hold the lock?
+    fn _is_owned(&self, py: Python<'_>) -> bool {
+        let lock = self._lock(py);
+        if let Ok(lock) = lock.cast::<SharedLock>() {
+            lock.get().owner() == tree::me()
+        } else {
+            lock.cast::<SharedRLock>()
+                .is_ok_and(|lock| lock.get().held().mutex.is_mine())
+        }
+    }
+}
+
+struct CondWait<'a> {
+    condvar: &'a Condvar,
+    enders: Enders,
+}
+
+impl CondWait<'_> {
+    fn plain(&self, mutex: &Mutex, how: &How<'_>) -> Result<bool, Stopped> {
+        let Some(ticket) = self.condvar.enter(how) else {
+            return Ok(false);
+        };
+        let _ = mutex.unlock();
+        let waited = self.condvar.sleep(ticket, how);
+        self.retake(waited, how, |again| mutex.lock(Hold::Scoped, again))
+    }
+
+    fn recursive(&self, mutex: &RMutex, how: &How<'_>) -> Result<bool, Stopped> {
+        let Some(ticket) = self.condvar.enter(how) else {
+            return Ok(false);
+        };
+        let times = mutex.unlock_all().unwrap_or(1);
+        let waited = self.condvar.sleep(ticket, how);
+        self.retake(waited, how, |again| mutex.lock_many(times, again))
+    }
+
+    /// Takes the lock again after a sleep, whatever comes. The first trouble is the one to tell.
+    fn retake(
+        &self,
+        mut waited: Result<bool, Stopped>,
+        how: &How<'_>,
+        lock: impl Fn(&How<'_>) -> Result<bool, Stopped>,
+    ) -> Result<bool, Stopped> {
+        let notified = matches!(waited, Ok(true));
+        let mut again = How {
+            reason: &RETAKE,
+            subject: how.subject,
+            deadline: Deadline::NEVER,
+            interrupt: if waited.is_ok() { how.interrupt } else { &Steady },
+            enders: self.enders,
+        };
+        loop {
+            match lock(&again) {
+                Ok(_) => return waited,
+                Err(stopped) => {
+                    let for_good = matches!(stopped, Stopped::Deadlock(_) | Stopped::OwnerDied(_));
+                    if waited.is_ok() {
+                        waited = Err(stopped);
+                        if notified {
+                            self.condvar.notify(1);
+                        }
+                    }
+                    if for_good {
+                        return waited;
+                    }
+                    again.interrupt = &Steady;
+                }
+            }
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn wait_condition(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: as in take_permit.
+    unsafe {
+        let this: &SharedCondition = raw::state(slf);
+        let Some([timeout]) = raw::arguments("wait", [c"timeout"], args, count, keywords) else {
+            return ptr::null_mut();
+        };
+        let Some(patience) = raw::optional_timeout(timeout) else {
+            return ptr::null_mut();
+        };
+        let object = this.lock.get();
+        let wait = CondWait {
+            condvar: this.condvar(),
+            enders: Enders::Holders(this.handle.offset()),
+        };
+        let py = Python::assume_attached();
+        let lock = Borrowed::<PyAny>::from_ptr(py, object);
+        let (plain, recursive): (*const Held<Mutex>, *const Held<RMutex>) = match lock.cast::<SharedLock>() {
+            Ok(_) => (raw::state::<SharedLock>(object).held(), ptr::null()),
+            Err(_) => (ptr::null(), raw::state::<SharedRLock>(object).held()),
+        };
+        let owned = match plain.as_ref() {
+            Some(held) => held.mutex.is_locked(),
+            None => (*recursive).mutex.is_mine(),
+        };
+        if !owned {
+            return raw::raise(
+                raw::assertion_error(),
+                c"must acquire() condition before using wait()",
+            );
+        }
+        let enders = wait.enders;
+        let ended = raw::wait_shared(slf, &CONDITION, patience.deadline(), enders, |how| {
+            match plain.as_ref() {
+                Some(held) => wait.plain(&held.mutex, how),
+                None => wait.recursive(&(*recursive).mutex, how),
+            }
+        });
+        match plain.as_ref() {
+            Some(held) => held.taken.note(),
+            None => (*recursive).taken.note(),
+        }
+        match ended {
+            Ended::OwnerDied(thread) => deaths::raise(c"Condition", thread, ""),
+            ended => ended.into_bool(),
+        }
+    }
+}
+
+// ---------------------------------------------------------------- Barrier
+
+/// A meeting point for threads of all processes of a tree.
+#[pyclass(frozen, weakref, subclass, module = "phalanx._core", name = "SharedBarrier")]
+pub struct SharedBarrier {
+    handle: Handle,
+}
+
+impl SharedBarrier {
+    const KIND: u32 = 0x16;
+    fn barrier(&self) -> &Barrier {
+        // SAFETY: objects of this kind hold this.
+        unsafe { object::of(&self.handle) }
+    }
+}
+
+#[pymethods]
+impl SharedBarrier {
+    #[new]
+    #[pyo3(signature = (parties = 1, _packed = None))]
+    fn new(parties: usize, _packed: Option<Packed>) -> PyResult<Self> {
+        let handle = object::new_or(_packed, Self::KIND, "Barrier", || Barrier::new(parties))?;
+        Ok(Self { handle })
+    }
+
+    /// The handle for a pickle.
+    fn _pack(&self) -> Packed {
+        object::pack(&self.handle)
+    }
+
+    /// How many meet.
+    #[getter]
+    fn parties(&self) -> usize {
+        self.barrier().parties()
+    }
+
+    /// How many wait at this moment.
+    #[getter]
+    fn n_waiting(&self) -> usize {
+        self.barrier().waiting()
+    }
+
+    /// Is it broken?
+    #[getter]
+    fn broken(&self) -> bool {
+        self.barrier().is_broken()
+    }
+
+    /// Break it: everybody who waits, now or later, fails.
+    fn abort(&self) {
+        self.barrier().abort();
+    }
+
+    /// Start over; everybody who waits fails.
+    fn reset(&self) {
+        self.barrier().reset();
+    }
+
+    /// The last one has run the action: everybody goes on. False if it was broken meanwhile.
+    fn _pass(&self) -> bool {
+        self.barrier().pass()
+    }
+}
+
+/// What `_arrive` returns apart from an index.
+const LAST: i64 = -1;
+const BROKEN: i64 = -2;
+const TIMED_OUT: i64 = -3;
+
+/// Arrives and sleeps until the round is over. Returns the index of arrival, or one of the numbers above.
+unsafe extern "C-unwind" fn arrive(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: as in take_permit.
+    unsafe {
+        let this: &SharedBarrier = raw::state(slf);
+        let Some([timeout]) = raw::arguments("_arrive", [c"timeout"], args, count, keywords) else {
+            return ptr::null_mut();
+        };
+        let Some(patience) = raw::optional_timeout(timeout) else {
+            return ptr::null_mut();
+        };
+        let barrier = this.barrier();
+        if barrier.arrive_last() {
+            return ffi::PyLong_FromLongLong(LAST);
+        }
+        let enders = Enders::Holders(this.handle.offset());
+        let mut answer = BROKEN;
+        let mut left: Option<Round> = None;
+        let ended = raw::wait_shared(slf, &BARRIER, patience.deadline(), enders, |how| {
+            loop {
+                let (index, ticket): (i64, Ticket) = match barrier.arrive(how) {
+                    Arrival::Last => {
+                        answer = LAST;
+                        return Ok(true);
+                    }
+                    Arrival::Broken => return Ok(true),
+                    Arrival::Early(ticket) => (BROKEN, ticket),
+                    Arrival::Waits { index, ticket } => (index as i64, ticket),
+                };
+                match barrier.sleep(ticket, how) {
+                    Passage::Passed => {
+                        answer = index;
+                        return Ok(true);
+                    }
+                    Passage::Broken => return Ok(true),
+                    Passage::TimedOut => {
+                        answer = TIMED_OUT;
+                        return Ok(true);
+                    }
+                    Passage::Retry => {}
+                    Passage::Stopped(stopped, round) => {
+                        left = Some(round);
+                        return Err(stopped);
+                    }
+                }
+            }
+        });
+        if let Some(round) = left {
+            barrier.forsake(round);
+        }
+        match ended.or_raise() {
+            Some(_) => ffi::PyLong_FromLongLong(answer),
+            None => ptr::null_mut(),
+        }
+    }
+}
+
+const ACQUIRE: &std::ffi::CStr = c"acquire($self, /, block=True, timeout=None)\n--\n\n\
+Take a permit, waiting until there is one; return whether it was taken.\n\n\
+block: if false, do not wait. timeout: seconds to wait at the most, None for no limit, below zero means zero.\n\
+Raises phalanx.OwnerDied if a process died that held permits, phalanx.DeadlockError if the wait could never end.";
+
+pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("SharedSemaphore", py.get_type::<SharedSemaphore>())?;
+    module.add("SharedBoundedSemaphore", py.get_type::<SharedBoundedSemaphore>())?;
+    module.add("SharedEvent", py.get_type::<SharedEvent>())?;
+    raw::attach::<SharedSemaphore>(
+        py,
+        &[
+            Method::Fast(c"acquire", acquire, ACQUIRE),
+            Method::NoArgs(c"__enter__", enter, c"__enter__($self, /)\n--\n\nTake a permit for a with block."),
+            Method::Fast(
+                c"__exit__",
+                exit,
+                c"__exit__($self, /, *exc_info)\n--\n\nGive the permit back.",
+            ),
+        ],
+    )?;
+    raw::attach::<SharedEvent>(
+        py,
+        &[Method::Fast(
+            c"wait",
+            wait_event,
+            c"wait($self, /, timeout=None)\n--\n\nWait until it is set; return whether it is.\n\n\
+timeout: seconds to wait at the most, None for no limit. Raises phalanx.DeadlockError if the wait could never end.",
+        )],
+    )?;
+    raw::attach::<SharedCondition>(
+        py,
+        &[Method::Fast(
+            c"wait",
+            wait_condition,
+            c"wait($self, /, timeout=None)\n--\n\n\
+Give the lock back, wait until notified, take the lock again; return whether notified, false after a time-out.\n\n\
+timeout: seconds to wait at the most, None for no limit. Raises AssertionError if the lock is not held,\n\
+phalanx.OwnerDied, phalanx.DeadlockError.",
+        )],
+    )?;
+    raw::attach::<SharedBarrier>(
+        py,
+        &[Method::Fast(
+            c"_arrive",
+            arrive,
+            c"_arrive($self, /, timeout=None)\n--\n\n\
+Arrive and wait: the index of arrival, -1 for the last one, -2 if broken, -3 after a time-out.",
+        )],
+    )
+}

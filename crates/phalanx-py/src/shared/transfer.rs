@@ -1,0 +1,261 @@
+//! Objects into a ring and out of it.
+
+use super::object;
+use crate::codec::{self, Encoded, INLINE, Room};
+use crate::codec_pickle::Plan;
+use super::block;
+use crate::raw::{self, Obj, Patience};
+use phalanx::channel::{self, Item, Payload, Record, Ring};
+use phalanx::shm::Name;
+use phalanx::shm::heap;
+use phalanx::shm::point::{Point, reach};
+use phalanx::wait::{Enders, How, Reason, Stopped};
+use pyo3::prelude::*;
+use std::mem::MaybeUninit;
+
+/// Above this many bytes the interpreter is let go while they are copied.
+const LONG: usize = 1 << 20;
+
+/// How a transfer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// Put, or there is something to get.
+    Yes,
+    /// The time was over.
+    TimedOut,
+    /// Nobody is left at the other end.
+    Closed,
+    /// An exception is set.
+    Raised,
+}
+
+/// One end of a ring, and how its waits look.
+#[derive(Clone, Copy)]
+pub struct End<'a> {
+    /// The object that Python sees.
+    pub subject: Obj,
+    /// The ring.
+    pub ring: &'a Ring,
+    /// What kind of wait it is.
+    pub reason: &'static Reason,
+    /// Who can end it.
+    pub enders: Enders,
+    /// What the other end holds, if that can go away.
+    pub others: Option<Name>,
+    /// This end's socket, or -1.
+    pub bell: i32,
+    /// What is got counts as being in this process's hands.
+    pub keep: bool,
+}
+
+/// How the object is to be encoded.
+pub type Encode = unsafe fn(Obj, &mut Room) -> Encoded;
+
+fn room() -> MaybeUninit<Room> {
+    MaybeUninit::uninit()
+}
+
+impl End<'_> {
+    /// Runs a wait of the ring at the door.
+    unsafe fn wait(
+        self,
+        patience: Patience,
+        mut f: impl FnMut(&How<'_>) -> Result<(), channel::Ended>,
+    ) -> Done {
+        let mut done = Done::Yes;
+        // SAFETY: attached, as the callers promise; their frames own nothing.
+        unsafe {
+            let ended = raw::wait_shared(self.subject, self.reason, patience.deadline(), self.enders, |how| {
+                match f(how) {
+                    Ok(()) => Ok(true),
+                    Err(channel::Ended::TimedOut) => {
+                        done = Done::TimedOut;
+                        Ok(false)
+                    }
+                    Err(channel::Ended::Closed) => {
+                        done = Done::Closed;
+                        Ok(false)
+                    }
+                    Err(channel::Ended::NoMemory) => {
+                        done = Done::Raised;
+                        Ok(false)
+                    }
+                    Err(channel::Ended::Stopped(stopped)) => Err::<bool, Stopped>(stopped),
+                }
+            });
+            if ended.or_raise().is_none() {
+                return Done::Raised;
+            }
+            if done == Done::Raised {
+                object::no_memory().restore(Python::assume_attached());
+            }
+        }
+        done
+    }
+
+    /// Puts `object`, encoded by `encode`.
+    ///
+    /// # Safety
+    /// Attached; live objects; the caller's frame owns nothing.
+    #[inline]
+    pub unsafe fn put(self, object: Obj, patience: Patience, encode: Encode) -> Done {
+        let mut room = room();
+        // SAFETY: as the caller promises; the room is only read as far as it was written.
+        unsafe {
+            let room = room.assume_init_mut();
+            match encode(object, room) {
+                Encoded::Small { kind, len } => {
+                    let bytes = std::slice::from_raw_parts(room.as_ptr().cast::<u8>(), len);
+                    self.put_record(Record::Small(kind, bytes), patience)
+                }
+                Encoded::Large(plan) => self.put_large(plan, patience),
+                Encoded::Failed => Done::Raised,
+            }
+        }
+    }
+
+    #[inline]
+    unsafe fn put_record(self, record: Record<'_>, patience: Patience) -> Done {
+        match self.ring.try_put(record, self.bell) {
+            Ok(true) => Done::Yes,
+            Ok(false) if patience == Patience::Now => Done::TimedOut,
+            // SAFETY: as the callers promise.
+            _ => unsafe {
+                self.wait(patience, |how| self.ring.put(record, how, self.others, self.bell))
+            },
+        }
+    }
+
+    #[cold]
+    unsafe fn put_large(self, plan: *mut Plan, patience: Patience) -> Done {
+        // SAFETY: the plan is ours and freed once; the block is ours until it is put.
+        unsafe {
+            let (kind, len) = ((*plan).kind(), (*plan).len());
+            let Ok(offset) = heap::allocate(heap::HEAD + len) else {
+                Plan::free(plan);
+                object::no_memory().restore(Python::assume_attached());
+                return Done::Raised;
+            };
+            let to = heap::bytes(offset);
+            reach(Point::PutPayload);
+            if len >= LONG {
+                let state = raw::PyEval_SaveThread();
+                (*plan).write(to);
+                raw::PyEval_RestoreThread(state);
+            } else {
+                (*plan).write(to);
+            }
+            Plan::free(plan);
+            let payload = Payload {
+                offset,
+                len: len as u64,
+            };
+            let done = self.put_record(Record::Large(kind, payload), patience);
+            if done != Done::Yes {
+                heap::free(offset);
+            }
+            done
+        }
+    }
+
+    /// Gets an object, made by `decode`. Null unless `Done::Yes`; with `Done::Raised` an exception is set.
+    ///
+    /// # Safety
+    /// As [`End::put`].
+    #[inline]
+    pub unsafe fn get(self, patience: Patience, bytes_wanted: bool) -> (Done, Obj) {
+        let mut room = room();
+        let to = room.as_mut_ptr().cast::<u8>();
+        // SAFETY: the room has INLINE bytes.
+        let item = unsafe { self.ring.try_get(to, self.keep, self.bell) };
+        let item = match item {
+            Some(item) => item,
+            // SAFETY: as the caller promises.
+            None => match unsafe { self.get_slowly(to, patience) } {
+                Ok(item) => item,
+                Err(done) => return (done, std::ptr::null_mut()),
+            },
+        };
+        // SAFETY: the item was just got into that room.
+        let object = unsafe { object_from(item, to, bytes_wanted) };
+        (if object.is_null() { Done::Raised } else { Done::Yes }, object)
+    }
+
+    #[cold]
+    unsafe fn get_slowly(self, to: *mut u8, patience: Patience) -> Result<Item, Done> {
+        if patience == Patience::Now {
+            let closed = self.others.is_some_and(|others| !others.is_held()) && self.ring.is_empty();
+            return Err(if closed { Done::Closed } else { Done::TimedOut });
+        }
+        let mut found = None;
+        // SAFETY: as the callers promise; `to` has INLINE bytes.
+        let done = unsafe {
+            self.wait(patience, |how| {
+                let item = self.ring.get(to, how, self.others, self.keep, self.bell)?;
+                found = Some(item);
+                Ok(())
+            })
+        };
+        match found {
+            Some(item) if done == Done::Yes => Ok(item),
+            _ => Err(done),
+        }
+    }
+
+    /// Waits until there is something to get.
+    ///
+    /// # Safety
+    /// As [`End::put`].
+    pub unsafe fn wait_for_item(self, patience: Patience) -> Done {
+        if !self.ring.is_empty() {
+            return Done::Yes;
+        }
+        if patience == Patience::Now {
+            let closed = self.others.is_some_and(|others| !others.is_held()) && self.ring.is_empty();
+            return if closed { Done::Closed } else { Done::TimedOut };
+        }
+        // SAFETY: as the caller promises.
+        unsafe { self.wait(patience, |how| self.ring.wait_for_item(how, self.others)) }
+    }
+}
+
+/// The object of an item that was just got.
+///
+/// # Safety
+/// Attached; `to` holds what a small item says.
+#[inline]
+unsafe fn object_from(item: Item, to: *const u8, bytes_wanted: bool) -> Obj {
+    // SAFETY: as the caller promises; a large item's block is ours.
+    unsafe {
+        match item {
+            Item::Small(kind, len) => {
+                let bytes = std::slice::from_raw_parts(to, len.min(INLINE));
+                if bytes_wanted {
+                    codec::as_bytes_message(kind, bytes)
+                } else {
+                    codec::decode(kind, bytes)
+                }
+            }
+            Item::Large(kind, payload) => large(kind, payload, bytes_wanted),
+        }
+    }
+}
+
+#[cold]
+unsafe fn large(kind: u8, payload: Payload, bytes_wanted: bool) -> Obj {
+    // SAFETY: the block is ours, and freed when the object that exports it ends.
+    unsafe {
+        let owner = block::block(Python::assume_attached(), payload);
+        if owner.is_null() {
+            return owner;
+        }
+        let bytes = std::slice::from_raw_parts(heap::bytes(payload.offset), payload.len as usize);
+        let object = if bytes_wanted {
+            codec::as_bytes_message(kind, bytes)
+        } else {
+            codec::decode_block(kind, bytes, owner)
+        };
+        raw::release(owner);
+        object
+    }
+}

@@ -1,0 +1,201 @@
+//! The tree of processes: its segment, forks, births and deaths.
+
+use super::object;
+use crate::raw::{self, Obj};
+use phalanx::shm::{self, point, tree};
+use phalanx::wait::{self, Enders, Reason, Role};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::cell::Cell;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+static JOIN: Reason = Reason {
+    name: "Process.join",
+    role: Role::Join,
+};
+
+thread_local! {
+    static NAME: Cell<[u8; 32]> = const { Cell::new([0; 32]) };
+}
+
+/// The name of the calling thread, for reports in other processes.
+pub fn write_thread_name(to: &mut [u8; 32]) {
+    let name = NAME.get();
+    if name[0] != 0 {
+        *to = name;
+    } else if raw::is_main() {
+        to[..10].copy_from_slice(b"MainThread");
+    }
+}
+
+/// Name the calling thread for reports in other processes; 32 bytes are kept.
+#[pyfunction]
+pub fn thread_name(name: &str) {
+    let mut kept = [0; 32];
+    let mut end = name.len().min(kept.len());
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    kept[..end].copy_from_slice(&name.as_bytes()[..end]);
+    NAME.set(kept);
+}
+
+/// The descriptor of this tree's shared segment, which is made now if there is none. Close-on-exec.
+#[pyfunction]
+pub fn tree_fd() -> PyResult<i32> {
+    object::join_tree()?;
+    shm::arena()
+        .map(|arena| arena.file().as_raw_fd())
+        .ok_or_else(|| PyRuntimeError::new_err("no shared segment"))
+}
+
+/// Take over a parent's segment through its descriptor, which stays the caller's.
+#[pyfunction]
+pub fn tree_attach(fd: i32) -> PyResult<()> {
+    if fd < 0 {
+        return Err(PyValueError::new_err("a descriptor is not negative"));
+    }
+    // SAFETY: duplicated at once; a bad number is an error of the system.
+    let file = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
+    shm::attach(file).map_err(|refused| PyRuntimeError::new_err(format!("cannot join the tree: {refused}")))?;
+    object::join_tree()
+}
+
+/// Has this process a shared segment?
+#[pyfunction]
+pub fn tree_joined() -> bool {
+    shm::arena().is_some()
+}
+
+/// Before a fork: the child will hold what this process holds.
+#[pyfunction]
+pub fn fork_before() {
+    tree::conceive();
+}
+
+/// After a fork, in the parent.
+#[pyfunction]
+pub fn fork_parent() {
+    tree::delivered();
+}
+
+/// After a fork, in the child.
+#[pyfunction]
+pub fn fork_child() {
+    tree::born();
+}
+
+/// Name this process for reports.
+#[pyfunction]
+pub fn process_name(name: &str) {
+    tree::set_name(name);
+}
+
+/// A child was reaped: its pid and its wait status.
+#[pyfunction]
+pub fn process_reaped(pid: u32, status: i32) {
+    tree::reaped(pid, status as u32);
+}
+
+/// Kill this process (SIGKILL) when it comes to a point of a protocol for the nth time: for tests.
+#[pyfunction]
+pub fn _kill_at(point: &str, nth: u32) -> PyResult<()> {
+    if point::arm(point, nth) {
+        Ok(())
+    } else {
+        Err(PyValueError::new_err(format!("there is no point called {point:?}")))
+    }
+}
+
+/// The points that _kill_at knows.
+#[pyfunction]
+pub fn _kill_points() -> Vec<&'static str> {
+    point::NAMES.to_vec()
+}
+
+/// Bytes in use in the shared segment, and its length.
+#[pyfunction]
+pub fn shared_usage() -> (u64, u64) {
+    shm::heap::usage()
+}
+
+/// Look after the dead of this tree now.
+#[pyfunction]
+pub fn patrol() {
+    tree::living().into_iter().for_each(|number| {
+        tree::is_dead(number);
+    });
+}
+
+/// Wait until `sentinel` can be read, for the process `pid`; false after a time-out.
+///
+/// # Safety
+/// Attached as a raw function: see `raw.rs`.
+unsafe extern "C-unwind" fn wait_for_exit(_: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: the arguments of the call; the frame owns nothing.
+    unsafe {
+        let names = [c"pid", c"sentinel", c"timeout", c"process"];
+        let Some([pid, sentinel, timeout, process]) =
+            raw::arguments("wait_for_exit", names, args, count, keywords)
+        else {
+            return ptr::null_mut();
+        };
+        if pid.is_null() || sentinel.is_null() {
+            return raw::raise(raw::type_error(), c"wait_for_exit() needs a pid and a sentinel");
+        }
+        let pid = raw::PyLong_AsLongLong(pid);
+        let sentinel = raw::PyLong_AsLongLong(sentinel);
+        if !ffi::PyErr_Occurred().is_null() {
+            return ptr::null_mut();
+        }
+        let Some(patience) = raw::optional_timeout(timeout) else {
+            return ptr::null_mut();
+        };
+        if let Err(error) = object::join_tree() {
+            error.restore(Python::assume_attached());
+            return ptr::null_mut();
+        }
+        let enders = tree::find(pid as u32).map_or(Enders::Unknown, Enders::Process);
+        let files = [sentinel as i32];
+        raw::wait_shared(process, &JOIN, patience.deadline(), enders, |how| {
+            wait::shared::watch_files(&files, how)
+        })
+        .into_bool()
+    }
+}
+
+pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: c"wait_for_exit".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            // SAFETY: only the promise about unwinding differs, and the caller is C.
+            PyCFunctionFastWithKeywords: unsafe {
+                std::mem::transmute::<raw::Fast, ffi::PyCFunctionFastWithKeywords>(wait_for_exit)
+            },
+        },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: c"wait_for_exit(pid, sentinel, timeout=None, process=None)\n--\n\n\
+Wait until the sentinel of a child can be read; return whether it can, false after a time-out.\n\n\
+timeout: seconds, None for no limit. Raises phalanx.DeadlockError if the child can never end."
+            .as_ptr(),
+    }));
+    // SAFETY: attached; the definition is leaked; a new reference is handed over.
+    let function = unsafe {
+        Bound::from_owned_ptr_or_err(
+            module.py(),
+            ffi::PyCFunction_NewEx(definition, ptr::null_mut(), ptr::null_mut()),
+        )?
+    };
+    module.add("wait_for_exit", function)?;
+    let hooks = pyo3::types::PyDict::new(module.py());
+    hooks.set_item("before", module.getattr("fork_before")?)?;
+    hooks.set_item("after_in_parent", module.getattr("fork_parent")?)?;
+    hooks.set_item("after_in_child", module.getattr("fork_child")?)?;
+    module
+        .py()
+        .import("posix")?
+        .call_method("register_at_fork", (), Some(&hooks))?;
+    Ok(())
+}

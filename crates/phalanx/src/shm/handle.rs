@@ -1,0 +1,289 @@
+//! Objects with handles: alive as long as a process holds one, or one is on its way.
+
+use super::arena::{Arena, arena};
+use super::heap::{self, Full, OBJECT};
+use super::layout::{Object, SEATS};
+use super::tree;
+use crate::prim::{Guarded, Ordering};
+use std::collections::BTreeMap;
+
+/// How often this process holds each object.
+static HELD: Guarded<BTreeMap<u64, u32>> = Guarded::new(BTreeMap::new());
+
+/// Bytes in front of an object's own data.
+pub const OBJECT_HEAD: usize = size_of::<Object>();
+
+/// One handle of this process to a shared object. The last one of the last process frees the object.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Handle {
+    offset: u64,
+}
+
+/// Names an object without holding it: it may be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name {
+    /// Where it lay.
+    pub offset: u64,
+    /// Which of those that lay there.
+    pub serial: u64,
+}
+
+impl Name {
+    /// Does any process hold it, or is a handle on its way?
+    pub fn is_held(self) -> bool {
+        arena().is_some_and(|arena| {
+            let object = object(arena, self.offset);
+            object.block.owner.load(Ordering::Acquire) == OBJECT
+                && object.block.serial.load(Ordering::Relaxed) == self.serial
+                && (object.block.transit.load(Ordering::Acquire) != 0
+                    || object.holders.iter().any(|word| word.load(Ordering::Acquire) != 0))
+        })
+    }
+}
+
+/// Why a handle cannot be taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stale {
+    /// Its object has been freed, or the number was never a handle of this kind.
+    NoSuch,
+    /// It belongs to another tree of processes, or this process to none.
+    OtherTree,
+}
+
+fn object(arena: &Arena, offset: u64) -> &Object {
+    // SAFETY: an object's block is 64-byte aligned, inside the file, at least that long, and all atomics.
+    unsafe { &*arena.at(offset as usize).cast::<Object>() }
+}
+
+impl Handle {
+    /// A new object of `kind` with `size` bytes, zeroed, and its first handle.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no memory.
+    pub fn new(kind: u32, size: usize) -> Result<Self, Full> {
+        let offset = heap::allocate(OBJECT_HEAD + size)?;
+        let arena = arena().ok_or(Full)?;
+        let object = object(arena, offset);
+        object.block.kind.store(kind, Ordering::Relaxed);
+        object.block.transit.store(0, Ordering::Relaxed);
+        let serial = arena.header().last_serial.fetch_add(1, Ordering::Relaxed) + 1;
+        object.block.serial.store(serial, Ordering::Relaxed);
+        object.holders.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        // SAFETY: the block is ours alone and that long.
+        unsafe { std::ptr::write_bytes(arena.at(offset as usize + OBJECT_HEAD), 0, size) };
+        let handle = Self::hold(arena, offset);
+        // The commit: from here on it is an object.
+        object.block.owner.store(OBJECT, Ordering::Release);
+        Ok(handle)
+    }
+
+    fn hold(arena: &Arena, offset: u64) -> Self {
+        let number = tree::number();
+        HELD.with(|held| {
+            let count = held.entry(offset).or_insert(0);
+            *count += 1;
+            if *count == 1 {
+                set(arena, offset, arena.process(number).seat.load(Ordering::Relaxed));
+            }
+        });
+        Self { offset }
+    }
+
+    /// The number that stands for the object in a pickle; one [`Handle::unpack`] is expected for it.
+    pub fn pack(&self) -> ([u64; 2], u64) {
+        let Some(arena) = arena() else { return ([0; 2], 0) };
+        object(arena, self.offset).block.transit.fetch_add(1, Ordering::AcqRel);
+        (arena.tree(), self.offset)
+    }
+
+    /// Takes up what [`Handle::pack`] gave, in any process of the tree.
+    ///
+    /// # Errors
+    /// [`Stale`]: another tree, or no object of `kind` at that place.
+    pub fn unpack(tree: [u64; 2], offset: u64, kind: u32) -> Result<Self, Stale> {
+        let arena = arena().filter(|arena| arena.tree() == tree).ok_or(Stale::OtherTree)?;
+        if !heap::is_block(arena, offset) {
+            return Err(Stale::NoSuch);
+        }
+        let there = object(arena, offset);
+        // The same pickle may be taken up twice: then nothing keeps the object until we hold it.
+        let handle = heap::while_none_is_freed(arena, || {
+            let same = there.block.owner.load(Ordering::Acquire) == OBJECT
+                && there.block.kind.load(Ordering::Relaxed) == kind;
+            same.then(|| Self::hold(arena, offset)).ok_or(Stale::NoSuch)
+        })?;
+        let _ = there
+            .block
+            .transit
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |transit| transit.checked_sub(1));
+        Ok(handle)
+    }
+
+    /// Where the object lies: a name for it that every process of the tree understands.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Its data.
+    #[inline]
+    pub fn data(&self) -> *mut u8 {
+        arena().map_or(std::ptr::null_mut(), |arena| arena.at(self.offset as usize + OBJECT_HEAD))
+    }
+
+    /// How many bytes its data has.
+    pub fn len(&self) -> usize {
+        heap::len(self.offset) + heap::HEAD - OBJECT_HEAD
+    }
+
+    /// Never: objects have data.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Which processes hold it.
+    pub fn holders(&self) -> Vec<u32> {
+        holders(self.offset)
+    }
+
+    /// A name for it that does not hold it.
+    pub fn name(&self) -> Name {
+        let serial = arena().map_or(0, |arena| {
+            object(arena, self.offset).block.serial.load(Ordering::Relaxed)
+        });
+        Name {
+            offset: self.offset,
+            serial,
+        }
+    }
+
+    /// Does any process but the dead ones hold it, or is a handle on its way?
+    pub fn is_held(&self) -> bool {
+        arena().is_some_and(|arena| {
+            let object = object(arena, self.offset);
+            object.block.transit.load(Ordering::Acquire) != 0
+                || object.holders.iter().any(|word| word.load(Ordering::Acquire) != 0)
+        })
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Self {
+        match arena() {
+            Some(arena) => Self::hold(arena, self.offset),
+            None => Self { offset: self.offset },
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let Some(arena) = arena() else { return };
+        let seat = arena.process(tree::number()).seat.load(Ordering::Relaxed);
+        let last = HELD.with(|held| match held.get_mut(&self.offset) {
+            Some(count) if *count > 1 => {
+                *count -= 1;
+                false
+            }
+            _ => {
+                let last = held.remove(&self.offset).is_some();
+                if last {
+                    // Here, lest another thread takes it up between the two.
+                    unset(arena, self.offset, seat);
+                }
+                last
+            }
+        });
+        if last {
+            free_if_unused(arena, self.offset);
+        }
+    }
+}
+
+/// Which processes hold the object at `offset`; one more, number 0, if a handle is on its way.
+pub fn holders(offset: u64) -> Vec<u32> {
+    let Some(arena) = arena().filter(|arena| heap::is_block(arena, offset)) else {
+        return Vec::new();
+    };
+    let object = object(arena, offset);
+    let mut all = Vec::new();
+    if object.block.transit.load(Ordering::Acquire) != 0 {
+        all.push(0);
+    }
+    for (at, word) in object.holders.iter().enumerate() {
+        let mut word = word.load(Ordering::Acquire);
+        while word != 0 {
+            let seat = at * 64 + word.trailing_zeros() as usize;
+            word &= word - 1;
+            all.push(arena.header().seats[seat].load(Ordering::Acquire));
+        }
+    }
+    all
+}
+
+fn set(arena: &Arena, offset: u64, seat: u32) {
+    if (seat as usize) < SEATS {
+        object(arena, offset).holders[seat as usize / 64].fetch_or(1 << (seat % 64), Ordering::AcqRel);
+    }
+}
+
+fn unset(arena: &Arena, offset: u64, seat: u32) {
+    if (seat as usize) < SEATS {
+        object(arena, offset).holders[seat as usize / 64].fetch_and(!(1 << (seat % 64)), Ordering::AcqRel);
+    }
+}
+
+fn free_if_unused(arena: &Arena, offset: u64) {
+    let object = object(arena, offset);
+    let unused = || {
+        object.block.transit.load(Ordering::Acquire) == 0
+            && object.holders.iter().all(|word| word.load(Ordering::Acquire) == 0)
+    };
+    if !unused() {
+        return;
+    }
+    let mine = u64::from(tree::number());
+    // Two may find it unused at one time; one frees it. Killed here, it belongs to the one who was about to.
+    let taken = heap::while_none_is_freed(arena, || {
+        let owner = &object.block.owner;
+        unused()
+            && owner
+                .compare_exchange(OBJECT, mine, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+    });
+    if taken {
+        heap::free_parts(offset, |_| false);
+        heap::free(offset);
+    }
+}
+
+/// The process in `seat` holds whatever this process holds.
+pub(super) fn hold_all(arena: &Arena, seat: u32) {
+    HELD.with(|held| {
+        // After a fork that nobody announced, the parent may have let go of one before we came.
+        let there = held.keys().filter(|&&offset| heap::is_still(arena, offset, OBJECT));
+        there.for_each(|&offset| set(arena, offset, seat));
+    });
+}
+
+/// The process in `seat` is dead and holds nothing.
+pub(super) fn release_seat(arena: &Arena, seat: u32) {
+    for (offset, owner) in heap::blocks(arena) {
+        if owner == OBJECT {
+            let word = &object(arena, offset).holders[(seat as usize % SEATS) / 64];
+            let holds = (seat as usize) < SEATS && word.load(Ordering::Acquire) >> (seat % 64) & 1 != 0;
+            // If it is an object still, it stays one until its bit is cleared.
+            if holds && heap::is_still(arena, offset, OBJECT) {
+                unset(arena, offset, seat);
+                free_if_unused(arena, offset);
+            }
+        }
+    }
+}
+
+pub(super) fn hold_table() {
+    HELD.hold();
+}
+
+pub(super) fn let_go_table() {
+    HELD.let_go();
+}

@@ -1,0 +1,37 @@
+"""How an error speaks of a process that died with something in its hands."""
+
+from __future__ import annotations
+
+import os
+
+from phalanx.errors import OwnerDied
+from phalanx.multiprocessing._reasons import reason as reason_of
+
+_HINTS = {
+    "Lock": "what it guards may be half changed; look at it, then lock.recover() makes the lock free again",
+    "RLock": "what it guards may be half changed; look at it, then lock.recover() makes the lock free again",
+    "Condition": "what its lock guards may be half changed; look at it, then recover() the lock",
+    "Semaphore": "semaphore.recover() gives its permits back",
+    "JoinableQueue": "put its work again if it matters; queue.recover() counts what it had as done",
+}
+
+
+def owner_died(kind: str, pid: int, name: str, status: int | None, place: str, count: int) -> OwnerDied:
+    """The error for something of `kind` that the dead process `pid` had, taken at `place` ("file:line" or "").
+
+    `status` is its wait status, None where nobody saw it. `count` is how many permits or items it had.
+    """
+    reason = "ended, and nobody saw how" if status is None else reason_of(os.waitstatus_to_exitcode(status))
+    who = f'process "{name}" (pid {pid})' if name else f"process {pid}"
+    what = {
+        "JoinableQueue": f"{count} unfinished item{'s' * (count != 1)} of this queue",
+        "Semaphore": "permits of this semaphore",
+        "Condition": "the lock of this condition",
+    }.get(kind, f"this {kind}")
+    text = f"{who} died with {what} in its hands: {reason}"
+    if place:
+        text += f"\n  taken at {place}"
+    hint = _HINTS.get(kind)
+    if hint:
+        text += f"\nhint: {hint}"
+    return OwnerDied(text, pid=pid, reason=reason, taken_at=place or None, kind=kind)

@@ -1,0 +1,301 @@
+"""What phalanx adds to the start and the end of a process, whichever start method made it.
+
+```text
+parent                                              child
+Popen ─ preparation_data ─── pickled first ───────► _Beginning: the arena, the standard modules on phalanx
+      ─ the process object ───────────────────────► _bootstrap ─ begin_process: its name, its bond with the parent
+join  ─ Popen.wait: the door                        run
+      ─ Popen.poll: reaped ◄──── wait status ────── end
+```
+
+The machinery is the standard library's, with its module state: one `current_process()`, one set of children, one resource
+tracker, one fork server. Contexts of `phalanx.multiprocessing` use the classes of this package; `adopt()` puts them under
+the standard classes as well.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import RLock as _RLock  # the original one
+from multiprocessing import context as _std_context
+from multiprocessing import process as _std_process
+from multiprocessing import reduction
+
+from phalanx import _core as _native
+from phalanx import _settings
+
+TYPE_CHECKING = False  # `typing` costs more to import than all of this module
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+    from typing import Any
+
+_core: Any = _native
+_context: Any = _std_context  # private names are used below on purpose
+_process: Any = _std_process
+_MISSING: Any = object()
+
+_guard = _RLock()
+_adopted = False
+_changes: list[tuple[Any, str, Any, Any]] = []  # owner, name, old, new
+_parent_ends: set[int] = set()  # what tells each child, by being closed, that this process is gone
+_ahead: set[str] = set()  # modules that were loaded in a fork server or a template, and that a child may not want
+_lent = False  # the standard modules were patched in a fork server or a template, on behalf of its children
+
+
+# ---------------------------------------------------------------- the standard package, adopted
+
+
+def adopt() -> None:
+    """Make the processes of the standard `multiprocessing` those of phalanx, in place.
+
+    Called again it catches up with the parts of the package that have been loaded since.
+    """
+    global _adopted
+    from phalanx.multiprocessing import process
+
+    with _guard:
+        done = {(id(owner), name) for owner, name, _, _ in _changes}
+        for owner, name, ours in (*process.hooks(), *_spawn_hooks()):
+            old = vars(owner).get(name, _MISSING)
+            if (id(owner), name) not in done and old is not ours:
+                _changes.append((owner, name, old, ours))
+                setattr(owner, name, ours)
+        _adopted = True
+
+
+def release() -> None:
+    """Undo `adopt()`: every name gets back what it had, unless somebody else has changed it since.
+
+    Processes that run, and those that wait for them, finish as they began.
+    """
+    global _adopted
+    with _guard:
+        for owner, name, old, ours in reversed(_changes):
+            if vars(owner).get(name, _MISSING) is not ours:
+                continue
+            if old is _MISSING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, old)
+        _changes.clear()
+        _adopted = False
+
+
+def adopted() -> bool:
+    """Whether the standard package is adopted now."""
+    return _adopted
+
+
+def _spawn_hooks() -> list[tuple[Any, str, Any]]:
+    # Only for those who start processes in a way of their own, but from the standard preparation data.
+    spawn = sys.modules.get("multiprocessing.spawn")
+    return [] if spawn is None else [(spawn, "get_preparation_data", preparation_data)]
+
+
+# ---------------------------------------------------------------- in the parent
+
+
+def preparation_data(name: str, report: int = -1) -> dict[str, Any]:
+    """What a child needs to know before it can unpickle its process object, as a dict for `spawn.prepare`.
+
+    `name` is that of the process. `report` is a descriptor, by its number in the child, to which the child writes why it
+    could not begin. Raises RuntimeError while a child imports its main module.
+    """
+    from multiprocessing import spawn
+
+    standard = spawn.get_preparation_data
+    if standard is preparation_data:
+        standard = next(old for owner, _, old, ours in _changes if ours is preparation_data)
+    data = standard(name)
+    # Dicts keep their order: unpickled in this one.
+    return {"phalanx.path": _ParentPath(data["sys_path"]), "phalanx": _Beginning(report), **data}
+
+
+def mode_of_standard_modules() -> str | None:
+    """How the standard modules run on phalanx: what happens at a deadlock, or None if they are their own."""
+    module = sys.modules.get("phalanx._install")
+    return _core.deadlock_mode() if module is not None and module.installed() else None
+
+
+def hold_ends(popen: Any, sentinel: int, parent_end: int) -> None:
+    """Give two descriptors to the object of a process: they are closed with it.
+
+    The child notices by the end of `parent_end` that this process is gone, so nobody else may keep a copy: it is closed
+    in every process that is forked from now on.
+    """
+    from multiprocessing import util
+
+    _parent_ends.add(parent_end)
+    popen.finalizer = util.Finalize(popen, _close_ends, (sentinel, parent_end))
+
+
+def _close_ends(sentinel: int, parent_end: int) -> None:
+    _parent_ends.discard(parent_end)  # first: a fork in between must not close a number that means something else
+    for fd in (sentinel, parent_end):
+        os.close(fd)
+
+
+def _forget_children() -> None:
+    """In a forked child: the processes that its parent has started are not its own."""
+    _guard._at_fork_reinit()  # type: ignore[attr-defined]
+    while _parent_ends:
+        try:
+            os.close(_parent_ends.pop())
+        except OSError:
+            pass
+
+
+class _ParentPath:
+    """Gives a child the parent's `sys.path`: phalanx may be found only there.
+
+    The standard preparation does it as well, with the same list, but later. It pickles to functions of the standard
+    library.
+    """
+
+    def __init__(self, path: list[str]) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return setattr, (_System(), "path", self.path)
+
+
+class _System:
+    """Unpickles to the module `sys`."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return __import__, ("sys",)
+
+
+class _Beginning:
+    """Sets up phalanx in a child when it is unpickled there."""
+
+    def __init__(self, report: int) -> None:
+        self.report = report
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        spawning = _context.get_spawning_popen() is not None
+        tree = reduction.DupFd(_core.tree_fd()) if spawning else None
+        return _begin, (tree, mode_of_standard_modules(), _adopted, self.report)
+
+
+# ---------------------------------------------------------------- in the child
+
+
+def _begin(tree: Any, mode: str | None, standard_too: bool, report: int) -> None:
+    if _ahead:
+        _make_room()
+    if tree is not None:
+        fd = tree.detach()
+        _core.tree_attach(fd)
+        os.close(fd)
+    if mode is not None:
+        import phalanx
+
+        phalanx.install(deadlock=mode)
+    elif _lent:
+        import phalanx
+
+        phalanx.uninstall()
+    if standard_too:
+        adopt()
+    if report >= 0:
+        sys.excepthook = _LastWords(report)
+
+
+def lend(mode: str | None, usual: Iterable[str]) -> None:
+    """In a fork server or a template: load and patch what each child would load and patch.
+
+    `mode` is that of the standard modules in the parent; `usual` are the modules that a child has anyway.
+    """
+    global _lent
+    import pkgutil  # noqa: F401  for `runpy`, which imports the main module; 10 ms with what it needs itself
+
+    import phalanx.multiprocessing  # noqa: F401
+
+    if mode is not None:
+        phalanx.install(deadlock=mode)
+        adopt()
+        _lent = True
+    _ahead.update({name.partition(".")[0] for name in sys.modules.keys() - usual} - {"phalanx"})
+
+
+def _make_room() -> None:
+    """Takes out modules that were loaded ahead of time where the program has one of its own under that name."""
+    from importlib.machinery import PathFinder
+
+    standard = os.path.dirname(os.__file__)
+    before = sys.path[: sys.path.index(standard)] if standard in sys.path else sys.path
+    for name in _ahead:
+        if PathFinder.find_spec(name, before) is not None:
+            for loaded in [module for module in sys.modules if f"{module}.".startswith(f"{name}.")]:
+                del sys.modules[loaded]
+    _ahead.clear()
+
+
+def begin_process(process: Any, parent_sentinel: int | None) -> None:
+    """The last step before a child calls the standard `_bootstrap`: from here on it is the program's."""
+    if isinstance(sys.excepthook, _LastWords):
+        sys.excepthook = sys.excepthook.hook
+    _core.process_name(process._name)
+    if parent_sentinel is None or getattr(process, "outlive_parent", False) or _settings.orphan_rule() == "keep":
+        return
+    _core.die_with_parent(process._parent_pid, parent_sentinel)
+
+
+class _LastWords:
+    """Stands in for `sys.excepthook` until a child begins: tells the parent why it did not."""
+
+    def __init__(self, report: int) -> None:
+        self.hook = sys.excepthook
+        self.report = report
+        self.identity = _identity(report)
+
+    def __call__(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        self.hook(kind, error, traceback)
+        words = _unguarded(traceback)
+        if words is None:
+            return
+        try:
+            if _identity(self.report) == self.identity:  # the program may have closed it, and opened something else
+                os.write(self.report, words.encode(errors="backslashreplace"))
+        except OSError:
+            pass  # the parent is gone
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def _unguarded(traceback: TracebackType | None) -> str | None:
+    """Where importing the main module started a process or chose a start method: the place, and the line itself."""
+    from traceback import extract_tb
+
+    summary = extract_tb(traceback)
+    names = {frame.name for frame in summary if _is_ours(frame.filename)}
+    if not {"_check_not_importing_main", "set_start_method"} & names:
+        return None
+    for frame in reversed(summary):
+        if not _is_ours(frame.filename):
+            return f"{frame.filename}:{frame.lineno}\n{frame.line}"[:2000]
+    return None
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(_OUR_FOLDERS)
+
+
+_OUR_FOLDERS = tuple(
+    os.path.join(folder, "")
+    for folder in map(os.path.dirname, (__file__, reduction.__file__, os.path.join(os.path.dirname(os.__file__), "concurrent", "")))
+)
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_children)
+
+if os.environ.get("PHALANX_FAKE"):  # DEV
+    sys.path.append("/tmp")
+    import fake_core
+    sys.path.remove("/tmp")

@@ -1,0 +1,105 @@
+"""Start a process by `fork`, and wait for it at the door."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from multiprocessing import popen_fork
+
+from phalanx.multiprocessing import _reasons, _start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Popen"]
+
+
+class Waiting:
+    """What the three ways to start a process have in common: how to wait, to reap and to tell how it ended."""
+
+    pid: int
+    sentinel: int
+    returncode: int | None
+    finalizer: Any
+
+    def __init__(self, process_obj: Any) -> None:
+        """Start the process. Raises OSError where the system cannot, and ValueError for a setting it does not know."""
+        _start._settings.orphan_rule()  # a wrong value is told here, not in each child
+        self._process = weakref.ref(process_obj)
+        self._owner = os.getpid()
+        self._reaping: list[None] = []  # one element for each call that is at it; lists change in one step
+        self._sent: int | None = None
+        self._lost = False
+        self._told = False
+        super().__init__(process_obj)  # type: ignore[call-arg]
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end of the process, at most `timeout` seconds. Returns its exit code, or None if it still runs.
+
+        Raises `phalanx.DeadlockError` where it can never end because it waits for this process.
+        """
+        if self.returncode is not None:
+            return self.returncode
+        if timeout is not None and timeout <= 0:
+            return self.poll()
+        limit = None if timeout is None else float(timeout)
+        if not _start._core.wait_for_exit(self.pid, self.sentinel, limit, self._process()):
+            return None
+        return self.poll(0)
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The exit code of the process, or None if it still runs. Without `os.WNOHANG` in `flag`, wait for its end."""
+        if self.returncode is None:
+            self._reaping.append(None)
+            try:
+                status = self._reap(flag)
+                if status is not None:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+                    _start._core.process_reaped(self.pid, status)
+            finally:
+                self._reaping.pop()
+        return self.returncode
+
+    def _reap(self, flag: int) -> int | None:
+        """The wait status of the process, once."""
+        try:
+            pid, status = os.waitpid(self.pid, flag)
+        except ChildProcessError:
+            # Reaped. Another thread, or this one below a signal handler, may be about to note it; otherwise it was
+            # somebody who does not know us, and waiting on would be waiting for ever.
+            if len(self._reaping) == 1 and self.returncode is None and self._owner == os.getpid():
+                self.returncode = _reasons.LOST
+                self._lost = True
+            return None
+        except OSError:
+            return None
+        return status if pid == self.pid else None
+
+    def exit_reason(self) -> str | None:
+        """How the process ended, in words, or None if it still runs."""
+        code = self.poll()
+        if code is None:
+            return None
+        return _reasons.reason(code, sent=self._sent, lost=self._lost)
+
+    def failure(self) -> tuple[str, str] | None:
+        """Why the process could not begin: the place in the program and the line there. None if it could."""
+        return None
+
+    def _send_signal(self, sig: int) -> None:
+        if self.returncode is None:
+            self._sent = sig
+        super()._send_signal(sig)  # type: ignore[misc]
+
+
+class Popen(Waiting, popen_fork.Popen):  # type: ignore[misc]
+    """A process started by `fork`."""
+
+    def _launch(self, process_obj: Any) -> None:
+        super()._launch(process_obj)  # type: ignore[misc]
+        sentinel, parent_end = self.finalizer._args
+        self.finalizer.cancel()
+        _start.hold_ends(self, sentinel, parent_end)
+
+

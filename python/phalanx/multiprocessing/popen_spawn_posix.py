@@ -1,0 +1,88 @@
+"""Start a process in a fresh interpreter: a copy of the template, or one of its own."""
+
+from __future__ import annotations
+
+import io
+import os
+from multiprocessing import context, popen_spawn_posix, reduction, resource_tracker, spawn, util
+
+from phalanx import errors
+from phalanx.multiprocessing import _start, _template
+from phalanx.multiprocessing.popen_fork import Waiting
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Popen"]
+
+_context: Any = context
+_tracker: Any = resource_tracker
+_spawn: Any = spawn
+_util: Any = util
+
+_ANY_ERROR = 1  # the exit code after an exception
+
+
+class Popen(Waiting, popen_spawn_posix.Popen):  # type: ignore[misc]
+    """A process in a fresh interpreter."""
+
+    _failure: tuple[str, str] | None = None
+
+    def _launch(self, process_obj: Any) -> None:
+        tracker_fd = _tracker.getfd()
+        self._fds.append(tracker_fd)
+        pipes: list[int] = []
+        try:
+            sentinel, child_end = pipes[:] = os.pipe()
+            data = self._pickled(process_obj, child_end)
+            child_data, parent_end = pipe = os.pipe()
+            pipes += pipe
+            self._fds += [child_data, child_end]
+            command = _spawn.get_command_line(tracker_fd=tracker_fd, pipe_handle=child_data)
+            pid = _template.start(command, self._fds, tracker_fd, child_data)
+            if pid is None:
+                pid = _util.spawnv_passfds(_spawn.get_executable(), command, self._fds)
+        except BaseException:
+            for fd in pipes:
+                os.close(fd)
+            raise
+        self.pid = pid
+        self.sentinel = sentinel
+        _start.hold_ends(self, sentinel, parent_end)
+        os.close(child_data)
+        os.close(child_end)
+        with open(parent_end, "wb", closefd=False) as file:
+            file.write(data)
+
+    def _pickled(self, process_obj: Any, report: int) -> memoryview:
+        buffer = io.BytesIO()
+        _context.set_spawning_popen(self)
+        try:
+            reduction.dump(_start.preparation_data(process_obj._name, report), buffer)
+            reduction.dump(process_obj, buffer)
+        finally:
+            _context.set_spawning_popen(None)
+        return buffer.getbuffer()
+
+    def failure(self) -> tuple[str, str] | None:
+        """Why the process could not begin: the place in the program and the line there. None if it could."""
+        if self.returncode == _ANY_ERROR and self._failure is None and self.finalizer.still_active():
+            # A grandchild may hold the other end open.
+            os.set_blocking(self.sentinel, False)
+            try:
+                words = os.read(self.sentinel, 4096)
+            except BlockingIOError:
+                words = b""
+            if words:
+                place, _, line = words.decode(errors="replace").partition("\n")
+                self._failure = place, line
+        return self._failure
+
+    def exit_reason(self) -> str | None:
+        """How the process ended, in words, or None if it still runs."""
+        words = super().exit_reason()
+        failure = None if words is None else self.failure()
+        if failure is None:
+            return words
+        return errors.START_TEXTS["reason.unguarded"].format(place=failure[0])

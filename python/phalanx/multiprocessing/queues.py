@@ -1,0 +1,179 @@
+"""The queues of `multiprocessing.queues`: a ring in shared memory for all processes of a tree.
+
+There is no feeder thread: what `put` has returned from is in the queue, whatever happens to the process then. `put`
+raises at once what pickling raises. A process killed while it puts or gets takes the one item in its hands with it, and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import types
+from multiprocessing import reduction
+from queue import Empty, Full
+
+from phalanx import _core, _settings
+from phalanx.multiprocessing.connection import Pipe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+__all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
+
+
+class Queue(_core.Channel):
+    """A first-in-first-out queue for any number of processes and threads of a tree.
+
+    maxsize: items, no limit if <= 0. Large objects wait for room too once they fill `PHALANX_QUEUE_MEMORY` bytes, of
+    this queue alone. `qsize`, `empty` and `full` are exact.
+    """
+
+    _joinable = False
+
+    def __new__(cls, maxsize: int = 0, *args: Any, ctx: object = None, _packed: Any = None, **more: Any) -> Any:
+        return super().__new__(cls, maxsize, _settings.queue_memory(), cls._joinable, _packed)
+
+    def __init__(self, maxsize: int = 0, *, ctx: object = None) -> None:
+        # `concurrent.futures` and subclasses of the standard class set and read these.
+        self._maxsize = maxsize
+        self._ignore_epipe = False
+        self._reader = _End(self)
+        self._writer = _End(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_queue, (type(self), self._pack(), self._state())
+
+    def _state(self) -> dict[str, Any]:
+        kept = ("_reader", "_writer")
+        return {name: value for name, value in self.__dict__.items() if name not in kept}
+
+    def put_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
+        """Put several objects, in order. An error leaves those before it in the queue.
+
+        block, timeout: as for `put`, for each object.
+        """
+        put = self.put
+        for item in items:
+            put(item, block, timeout)
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "_on_queue_feeder_error" in vars(cls):
+            cls.put = _put_and_tell  # type: ignore[method-assign]
+
+    @staticmethod
+    def _on_queue_feeder_error(e: BaseException, obj: object) -> None:
+        """A subclass that defines this is told of objects that cannot be pickled, in place of an error from `put`."""
+        import traceback
+
+        traceback.print_exc()
+
+    def close(self) -> None:
+        """Refuse further puts and gets of this process. What is in the queue stays for the others."""
+        self._close()
+
+    def join_thread(self) -> None:
+        """Nothing to wait for: what was put is in the queue already."""
+
+    def cancel_join_thread(self) -> None:
+        """Nothing to cancel: what was put is in the queue already."""
+
+    def _terminate_broken(self) -> None:
+        self._close()
+
+    __class_getitem__ = classmethod(types.GenericAlias)
+
+
+def _rebuild_queue(cls: type[Queue], packed: Any, state: dict[str, Any]) -> Queue:
+    queue: Queue = cls.__new__(cls, _packed=packed)
+    queue.__dict__.update(state)
+    queue._reader = _End(queue)
+    queue._writer = _End(queue)
+    return queue
+
+
+def _put_and_tell(self: Queue, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+    """As `put`, for a class that wants to be told of objects that cannot be pickled."""
+    if not self._closed:
+        try:
+            reduction.ForkingPickler.dumps(obj)
+        except Exception as error:
+            self._on_queue_feeder_error(error, obj)
+            return
+    _core.Channel.put(self, obj, block, timeout)
+
+
+class _End:
+    """What programs that reach for the pipe inside a standard queue find instead."""
+
+    __slots__ = ("_closed", "_queue")
+
+    def __init__(self, queue: Queue) -> None:
+        import weakref
+
+        self._queue = weakref.ref(queue)
+        self._closed = False
+
+    def close(self) -> None:
+        """Note that this end is not wanted any more."""
+        self._closed = True
+
+    @property
+    def closed(self) -> bool:
+        """Has `close` been called, or the queue been closed?"""
+        queue = self._queue()
+        return self._closed or queue is None or queue._closed
+
+    def poll(self, timeout: float = 0.0) -> bool:
+        """Is there something to get?"""
+        queue = self._queue()
+        return queue is not None and queue.qsize() > 0
+
+    def fileno(self) -> int:
+        """Raise OSError: a queue has no descriptor."""
+        raise OSError("a phalanx Queue has no descriptor to select on; a SimpleQueue or a Pipe has")
+
+
+class JoinableQueue(Queue):
+    """A `Queue` that counts its items until they are done.
+
+    If a process dies with items that it got and did not finish, `join` raises `phalanx.OwnerDied` and names it.
+    """
+
+    _joinable = True
+
+    task_done = _core.Channel.task_done
+    join = _core.Channel.join
+
+
+class SimpleQueue:
+    """A first-in-first-out queue without limits on its length, on top of a pipe: `_reader` can be selected on."""
+
+    def __init__(self, *, ctx: object = None) -> None:
+        self._reader, self._writer = Pipe(duplex=False)
+        self._bind()
+
+    def _bind(self) -> None:
+        self.put = self._writer.send
+        self.get = self._reader.recv
+
+    def __getstate__(self) -> tuple[Any, Any]:
+        return (self._reader, self._writer)
+
+    def __setstate__(self, state: tuple[Any, Any]) -> None:
+        self._reader, self._writer = state
+        self._bind()
+
+    def empty(self) -> bool:
+        """Is it empty? Exact. Raises OSError if this process has closed it."""
+        return not self._reader._has_item()
+
+    def close(self) -> None:
+        """Let go of it in this process. Harmless when repeated."""
+        self._reader.close()
+        self._writer.close()
+
+    __class_getitem__ = classmethod(types.GenericAlias)
+
+

@@ -1,0 +1,25 @@
+# shows: the only consumer fails at the second item; join() of the queue waits for the rest
+# verdict: deadlock
+# plain: hang
+# methods: fork spawn
+# report: "Main" @joins
+# expect: ^ZeroDivisionError
+# exit: 1
+import multiprocessing
+import sys
+
+
+def consume(queue):
+    while True:
+        print("a tenth of it:", 1 / queue.get(), flush=True)
+        queue.task_done()
+
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    queue = multiprocessing.JoinableQueue()
+    consumer = multiprocessing.Process(target=consume, args=(queue,))
+    consumer.start()
+    for item in (1, 0, 2):
+        queue.put(item)
+    queue.join()  # @joins

@@ -1,0 +1,196 @@
+"""A process is killed at each point that the core has a name for; the others go on, with one item less at most."""
+
+from __future__ import annotations
+
+import pytest
+from tests.faults.harness import LIBRARY, check
+
+from phalanx import _core
+
+POINTS: list[str] = list(_core._kill_points()) if hasattr(_core, "_kill_points") else []
+
+# What the victim does again and again until the point comes, and what the others find afterwards. `b` counts what it
+# has begun, `d` what it has done.
+HEAD = """
+from phalanx import _core
+SIZES = (0, 10, 3000, 100_000, 1_500_000)
+TURNS = 60
+
+def item(n): return (n, bytes([n % 251]) * SIZES[n % len(SIZES)])
+
+def die_at():
+    assert _core._kill_at(sys.argv[1], int(sys.argv[2])) in (None, True)
+
+def fetch(q, sure, most):
+    seen = 0
+    while seen < sure or not q.empty():
+        assert q.get() == item(seen), seen
+        seen += 1
+    assert sure <= seen <= most, (sure, seen, most)
+
+def usable(q):
+    assert q.empty()
+    for n in range(10): q.put(item(n)); assert q.get() == item(n)
+    end(start(q.put, 1)); assert q.get() == 1 and q.empty()
+"""
+
+PUT = """
+def victim(q):
+    die_at()
+    for n in range(TURNS): bump("b"); q.put(item(n)); bump("d")
+
+def main():
+    q = ctx.KIND()
+    end(start(victim, q), code=-9)
+    fetch(q, count("d"), count("b"))
+    usable(q)
+"""
+
+GET = """
+def victim(q):
+    die_at()
+    for n in range(TURNS): bump("b"); assert q.get() == item(n); bump("d")
+
+def main():
+    q = ctx.KIND()
+    for n in range(TURNS): q.put(item(n))
+    end(start(victim, q), code=-9)
+    done, left = count("d"), []
+    while not q.empty():
+        n, blob = q.get(); assert (n, blob) == item(n)
+        left.append(n)
+    assert left in (list(range(done, TURNS)), list(range(done + 1, TURNS))), (done, left)
+    usable(q)
+"""
+
+LOCK = """
+def victim(lock):
+    die_at()
+    while True: lock.acquire(); lock.release()
+
+def rival(lock):
+    while not count("q"): lock.acquire(); lock.release()
+
+def refused(lock): assert not lock.acquire(block=False) and not lock.acquire(timeout=0.01)
+
+def main():
+    lock = mp.KIND(recover=True)
+    rivals = [start(rival, lock) for _ in range(2)]
+    end(start(victim, lock), code=-9)
+    mark("q"); end(*rivals)
+    for n in range(3): assert lock.acquire(timeout=5); lock.release()
+    assert lock.acquire(timeout=5)
+    end(start(refused, lock)); lock.release()
+"""
+
+NOTIFY = """
+def wait(condition, letter):
+    with condition:
+        mark(letter)
+        while not count("s"): condition.wait()
+    mark(letter, 2)
+
+def victim(condition):
+    die_at()
+    while True:
+        with condition: condition.notify_all()
+
+def main():
+    condition = mp.Condition(mp.RLock(recover=True))
+    waiters = [start(wait, condition, letter) for letter in "xyz"]
+    for waiter, letter in zip(waiters, "xyz"): await_mark(letter); asleep(waiter.pid)
+    end(start(victim, condition), code=-9)
+    mark("s")
+    with condition: condition.notify_all()
+    end(*waiters)
+    assert [count(letter) for letter in "xyz"] == [2, 2, 2]
+"""
+
+# A point on the way into any wait.
+QUEUED = """
+THINGS = dict(
+    get=(lambda: ctx.Queue(), lambda q: q.get(), lambda q: q.put(1), lambda q: q.empty()),
+    put=(lambda: full(), lambda q: q.put(1), lambda q: q.get(), lambda q: q.get() and q.empty()),
+    lock=(lambda: taken(ctx.Lock()), lambda l: l.acquire(), lambda l: l.release(), lambda l: True),
+    semaphore=(lambda: ctx.Semaphore(0), lambda s: s.acquire(), lambda s: s.release(), lambda s: not s.acquire(False)),
+    event=(lambda: ctx.Event(), lambda e: e.wait(), lambda e: e.set(), lambda e: e.is_set()),
+    condition=(lambda: ctx.Condition(), lambda c: wait(c), lambda c: notify(c), lambda c: not c.acquire() or True),
+)
+
+def full(): q = ctx.Queue(1); q.put(1); return q
+def taken(lock): lock.acquire(); return lock
+def wait(condition):
+    with condition: condition.wait()
+def notify(condition):
+    with condition: condition.notify_all()
+
+def victim(thing, wait): die_at(); wait(thing)
+def other(thing, wait): mark("o"); wait(thing); mark("o", 2)
+
+def main():
+    make, wait, wake, rest = THINGS["KIND"]
+    thing = make()
+    sleeper = start(other, thing, wait); await_mark("o"); asleep(sleeper.pid)
+    end(start(victim, thing, wait), code=-9)
+    wake(thing)
+    end(sleeper)
+    assert count("o") == 2 and rest(thing)
+"""
+
+BARRIER = """
+def member(barrier, letter):
+    try:
+        for n in range(TURNS): barrier.wait(); bump(letter)
+    except (threading.BrokenBarrierError, DeadlockError): pass
+
+def victim(barrier):
+    die_at()
+    member(barrier, "v")
+
+def main():
+    barrier = ctx.Barrier(3)
+    members = [start(member, barrier, letter) for letter in "xy"]
+    end(start(victim, barrier), code=-9)
+    end(*members)
+    assert abs(count("x") - count("y")) <= 1 and count("x") - count("v") in (0, 1), [count(c) for c in "xyv"]
+    barrier.reset()
+    for letter in "xy": mark(letter, 0)
+    members = [start(member, barrier, letter) for letter in "xy"]
+    member(barrier, "v")
+    end(*members)
+    assert count("x") == count("y") == count("v") == TURNS
+"""
+
+# By the first word of a point's name.
+SCENARIOS = {
+    "put": (PUT, ("Queue", "SimpleQueue", "JoinableQueue")),
+    "get": (GET, ("Queue", "SimpleQueue", "JoinableQueue")),
+    "grow": (PUT, ("Queue",)),
+    "acquire": (LOCK, ("Lock", "RLock", "Semaphore")),
+    "release": (LOCK, ("Lock", "RLock", "Semaphore")),
+    "notify": (NOTIFY, ("Condition",)),
+    "queued": (QUEUED, ("get", "put", "lock", "semaphore", "event", "condition")),
+    "barrier": (BARRIER, ("Barrier",)),
+}
+
+
+def cases() -> list[tuple[str, str, int]]:
+    """Each point with each kind it belongs to, the first time it is reached and a later time."""
+    return [
+        (point, kind, nth)
+        for point in POINTS
+        for kind in SCENARIOS.get(point.split(".")[0], ("", ("nothing",)))[1]
+        for nth in ((1,) if point == "queued" else (1, 4))
+    ]
+
+
+@pytest.mark.skipif(LIBRARY == "std", reason="the standard library has no such points")
+def test_there_are_points_and_each_has_a_scenario() -> None:
+    assert POINTS
+    assert not [point for point in POINTS if point.split(".")[0] not in SCENARIOS]
+
+
+@pytest.mark.parametrize(("point", "kind", "nth"), cases())
+def test_killed_at(point: str, kind: str, nth: int) -> None:
+    scenario = SCENARIOS[point.split(".", maxsplit=1)[0]][0]
+    check(HEAD + scenario.replace("KIND", kind), point, str(nth))
