@@ -30,8 +30,17 @@ _LAZY = (
     ("queue", "phalanx.queue", ("Queue", "LifoQueue", "PriorityQueue", "SimpleQueue", "Empty", "Full", "ShutDown")),
     ("concurrent.futures", "phalanx.concurrent.futures", ("Future", "ThreadPoolExecutor", "wait", "as_completed")),
     ("concurrent.futures.thread", "phalanx.concurrent.futures", ("ThreadPoolExecutor",)),
+    (
+        "multiprocessing.synchronize",
+        "phalanx.multiprocessing.synchronize",
+        ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"),
+    ),
+    ("multiprocessing.queues", "phalanx.multiprocessing.queues", ("Queue", "JoinableQueue", "SimpleQueue")),
+    ("multiprocessing.connection", "phalanx.multiprocessing.connection", ("Pipe",)),
 )
-_WATCHED = frozenset(name for std, face, _ in _LAZY for name in (std, face))
+# Standard package, our package, and the module of ours that changes the one and puts it back.
+_ADOPTED = (("multiprocessing", "phalanx.multiprocessing", "phalanx.multiprocessing._start"),)
+_WATCHED = frozenset(name for entry in (*_LAZY, *_ADOPTED) for name in entry[:2])
 
 _guard = _RLock()
 _active = False
@@ -76,6 +85,8 @@ def install(*, deadlock: str | None = None) -> None:
         _wait_until_loaded(name)
     for entry in _LAZY:
         _patch_lazy(*entry)
+    for entry in _ADOPTED:
+        _adopt_lazy(*entry)
 
 
 def uninstall() -> None:
@@ -98,6 +109,9 @@ def uninstall() -> None:
             else:
                 names[name] = old
         _changes.clear()
+        for _, _, changer in _ADOPTED:
+            if changer in sys.modules:
+                sys.modules[changer].release()
         if not _face_was_here:
             from phalanx import _threads  # loaded by install(), so this takes no import lock for long
 
@@ -147,6 +161,18 @@ def _patch_lazy(std_name: str, face_name: str, names: Sequence[str]) -> None:
         for name in ours:
             if name not in std:
                 _set(std, name, face[name])
+
+
+def _adopt_lazy(std_name: str, face_name: str, changer: str) -> None:
+    """As `_patch_lazy`, for what our module changes itself."""
+    if std_name not in sys.modules or _is_loading(std_name) or _is_loading(face_name):
+        return
+    if not _is_standard(sys.modules[std_name]):
+        return
+    __import__(face_name)
+    with _guard:
+        if _active:
+            sys.modules[changer].adopt()
 
 
 def _replace(pairs: Iterable[tuple[Any, Any]]) -> None:
@@ -221,6 +247,9 @@ class _Loader:
         for entry in _LAZY:
             if spec.name in entry[:2]:
                 _patch_lazy(*entry)
+        for adopted in _ADOPTED:
+            if spec.name in adopted[:2]:
+                _adopt_lazy(*adopted)
 
 
 def _wait_until_loaded(name: str) -> None:

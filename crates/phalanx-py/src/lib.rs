@@ -61,7 +61,7 @@ mod _core {
     use super::shared::sync::{SharedBarrier, SharedCondition};
     #[pymodule_export]
     use super::shared::tree::{
-        _kill_at, _kill_points, fork_before, fork_child, fork_parent, patrol, process_name, process_reaped,
+        _kill_at, _kill_points, die_with_parent, fork_before, fork_child, fork_parent, patrol, process_name, process_reaped,
         shared_usage, thread_name, tree_attach, tree_fd, tree_joined,
     };
     #[pymodule_export]

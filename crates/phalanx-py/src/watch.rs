@@ -70,7 +70,8 @@ fn excuse() -> bool {
     // SYNC(excuse): pairs with the Release store in refresh_excuse.
     !EXCUSE_KNOWN.load(Ordering::Acquire)
         || OWN_SIGINT.load(Ordering::Relaxed)
-        || (1..=64).any(|signal| !FATAL.contains(&signal) && installed(signal))
+        || (1..=64)
+            .any(|signal| !FATAL.contains(&signal) && signal != phalanx::sys::bond_signal() && installed(signal))
 }
 
 /// The class DeadlockError, once one was raised.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import weakref
+from _thread import get_ident
 from multiprocessing import popen_fork
+from time import sleep
 
 from phalanx.multiprocessing import _reasons, _start
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["Popen"]
+
+_MOMENT = 0.0005  # seconds: what a thread takes at most from reaping to telling
 
 
 class Waiting:
@@ -28,7 +32,7 @@ class Waiting:
         _start._settings.orphan_rule()  # a wrong value is told here, not in each child
         self._process = weakref.ref(process_obj)
         self._owner = os.getpid()
-        self._reaping: list[None] = []  # one element for each call that is at it; lists change in one step
+        self._reaping: list[int] = []  # the threads that are at it; lists change in one step
         self._sent: int | None = None
         self._lost = False
         self._told = False
@@ -51,14 +55,18 @@ class Waiting:
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code of the process, or None if it still runs. Without `os.WNOHANG` in `flag`, wait for its end."""
         if self.returncode is None:
-            self._reaping.append(None)
+            me = get_ident()
+            below = me in self._reaping  # a signal handler came in between
+            self._reaping.append(me)
             try:
                 status = self._reap(flag)
                 if status is not None:
                     self.returncode = os.waitstatus_to_exitcode(status)
                     _start._core.process_reaped(self.pid, status)
             finally:
-                self._reaping.pop()
+                self._reaping.remove(me)
+            while self.returncode is None and flag == 0 and self._reaping and not below:
+                sleep(_MOMENT)  # another thread has it and is about to tell
         return self.returncode
 
     def _reap(self, flag: int) -> int | None:

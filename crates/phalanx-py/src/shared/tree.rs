@@ -99,6 +99,18 @@ pub fn process_reaped(pid: u32, status: i32) {
     tree::reaped(pid, status as u32);
 }
 
+/// End this process when the pipe `sentinel` hangs up, whose other end the process `pid` has: SIGTERM, after a second
+/// SIGKILL. Raises OSError where the system cannot do that.
+#[pyfunction]
+pub fn die_with_parent(pid: u32, sentinel: i32) -> PyResult<()> {
+    let _ = pid;
+    if phalanx::sys::end_with(sentinel) {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error().into())
+    }
+}
+
 /// Kill this process (SIGKILL) when it comes to a point of a protocol for the nth time: for tests.
 #[pyfunction]
 pub fn _kill_at(point: &str, nth: u32) -> PyResult<()> {

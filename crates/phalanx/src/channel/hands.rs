@@ -3,7 +3,7 @@
 //! One word for each process: its number and its count. A get writes down, before its commit, at which head it takes one;
 //! whoever finds it dead inside compares that with the head and knows whether the item was taken.
 
-use crate::prim::{AtomicU32, AtomicU64, Ordering};
+use crate::prim::{AtomicU32, AtomicU64, Ordering, fence, spin_loop};
 use crate::shm::tree;
 use crate::wait::{self, How, Interrupt, Space, Stopped, Wakeup, hook};
 
@@ -32,9 +32,10 @@ impl Hands {
     /// Under the get guard, before the commit that moves the head from `count`.
     pub(super) fn take(&self, count: u32) {
         let row = self.row(tree::number());
+        // In this order: killed between the two, the dead has one too many, which `recover` can mend, not one too few.
+        self.rows[row].fetch_add(1, Ordering::AcqRel);
         self.intent
             .store((row as u64) << 32 | u64::from(count), Ordering::Release);
-        self.rows[row].fetch_add(1, Ordering::AcqRel);
     }
 
     /// With the guards locked, after somebody died inside: was the take committed?
@@ -68,8 +69,23 @@ impl Hands {
         ROWS - 1
     }
 
+    /// How many items are queued or in hands. Exact: 0 means that there was a moment without any.
+    pub(super) fn unfinished(&self, queued: impl Fn() -> u64) -> u64 {
+        loop {
+            let before = self.intent.load(Ordering::Acquire);
+            let total = self.total();
+            let queued = queued();
+            // An item that went from the queue into hands meanwhile may have been seen in neither. If none did, the queue
+            // has only grown and the hands have only let go.
+            if self.intent.load(Ordering::Acquire) == before {
+                return total.wrapping_add(queued);
+            }
+            spin_loop();
+        }
+    }
+
     /// How many items are in hands, less those that were done before they were got.
-    pub fn total(&self) -> u64 {
+    fn total(&self) -> u64 {
         let held: u64 = self
             .rows
             .iter()
@@ -123,7 +139,7 @@ impl Hands {
             }
             self.early.fetch_add(1, Ordering::AcqRel);
         }
-        if self.total().wrapping_add(queued()) == 0 {
+        if self.unfinished(queued) == 0 {
             self.wake();
         }
         Ok(())
@@ -131,7 +147,9 @@ impl Hands {
 
     /// Wakes everybody who waits for the last item to be done.
     pub fn wake(&self) {
-        if self.sleepers.load(Ordering::SeqCst) != 0 {
+        // SYNC(hands): pairs with the fence in join.
+        fence(Ordering::SeqCst);
+        if self.sleepers.load(Ordering::Relaxed) != 0 {
             wait::Shared::unpark(wait::key_of(&self.sleepers), usize::MAX, 0, |_, _| {
                 self.sleepers.store(0, Ordering::Relaxed);
             });
@@ -152,7 +170,7 @@ impl Hands {
             ..*how
         };
         loop {
-            let undone = || self.total().wrapping_add(queued()) != 0;
+            let undone = || self.unfinished(&queued) != 0;
             if !undone() {
                 return Ok(true);
             }
@@ -160,7 +178,9 @@ impl Hands {
                 return Err(Stopped::Hopeless);
             }
             let asleep = || {
-                self.sleepers.store(1, Ordering::SeqCst);
+                self.sleepers.store(1, Ordering::Relaxed);
+                // SYNC(hands): pairs with the fence in wake. Either we see that all is done or its maker sees us.
+                fence(Ordering::SeqCst);
                 undone()
             };
             match wait::Shared::park(wait::key_of(&self.sleepers), &how, None, asleep) {

@@ -224,7 +224,7 @@ impl Ring {
 
     /// How many items are queued or in somebody's hands.
     pub fn unfinished(&self) -> u64 {
-        self.hands.total() + self.len() as u64
+        self.hands.unfinished(|| self.len() as u64)
     }
 
     // ---------------------------------------------------------------- put
@@ -289,12 +289,13 @@ impl Ring {
     }
 
     fn has_room(&self, record: Record<'_>) -> bool {
-        let len = match record {
-            Record::Large(_, payload) => payload.len,
-            Record::Small(..) => 0,
+        let fits = match record {
+            Record::Large(_, payload) => {
+                let bytes = self.bytes.load(Ordering::Relaxed);
+                bytes == 0 || bytes + payload.len <= self.ceiling.load(Ordering::Relaxed)
+            }
+            Record::Small(..) => true,
         };
-        let bytes = self.bytes.load(Ordering::Relaxed);
-        let fits = len == 0 || bytes == 0 || bytes + len <= self.ceiling.load(Ordering::Relaxed);
         let (tail, head) = (self.put.mark.load(Ordering::Acquire), self.get.mark.load(Ordering::Acquire));
         let chunks = (position(tail) / WORDS).wrapping_sub(position(head) / WORDS) % (u32::MAX / WORDS + 1);
         !self.is_full() && fits && chunks < TABLE - 2
@@ -358,7 +359,7 @@ impl Ring {
             }
         }
         reach(Point::PutBeforeCommit);
-        let mut end = at + 1 + len;
+        let mut end = at.wrapping_add(1 + len);
         if end.is_multiple_of(WORDS) {
             // Exactly full: the next record begins in the next chunk.
             end = end.wrapping_add(FIRST);
@@ -500,7 +501,7 @@ impl Ring {
                 (Item::Large(kind, payload), 2)
             }
         };
-        let mut end = at + 1 + words;
+        let mut end = at.wrapping_add(1 + words);
         if end.is_multiple_of(WORDS) {
             end = end.wrapping_add(FIRST);
         }
@@ -614,7 +615,7 @@ impl Ring {
                     reachable.insert(self.at(at).add(1).read());
                     bytes += self.at(at).add(2).read();
                 }
-                at += 1 + words(word as u32 as usize);
+                at = at.wrapping_add(1 + words(word as u32 as usize));
                 if at.is_multiple_of(WORDS) {
                     at = at.wrapping_add(FIRST);
                 }

@@ -495,6 +495,7 @@ fn install_fork_handlers() {
         ENTERING.let_go();
         THREAD_NUMBERS.with(|threads| threads.used.fill(0));
         NUMBER.store(0, Ordering::Relaxed);
+        sys::loosen();
     }
     if !HANDLERS.swap(true, Ordering::AcqRel) {
         sys::at_fork(before, parent, child);

@@ -11,8 +11,8 @@
 //! A thread enters the queue while the state is locked, so a round that ends finds everybody who came. The outcome
 //! travels with the wake-up, so a thread that wakes late is not confused by later rounds.
 
-use crate::prim::{AtomicUsize, Ordering};
-use crate::wait::{self, Deadline, How, Local, Space, Stopped, Wakeup};
+use crate::prim::{AtomicU32, AtomicUsize, Ordering};
+use crate::wait::{self, Deadline, How, Interrupt, Local, Space, Stopped, Wakeup, hook};
 
 const PASSED: u32 = 1;
 const BROKEN: u32 = 2;
@@ -57,6 +57,8 @@ pub struct Barrier<S: Space = Local> {
     state: S::Guarded<State>,
     /// The key of those who came while the action of the last round was still running.
     early: u32,
+    /// The last of its round, while it acts; 0: nobody. If its process dies the round is broken.
+    actor: AtomicU32,
 }
 
 /// What arriving means for a thread.
@@ -109,6 +111,7 @@ impl<S: Space> Barrier<S> {
             parties: AtomicUsize::new(parties),
             state,
             early: 0,
+            actor: AtomicU32::new(0),
         }
     }
 
@@ -149,8 +152,7 @@ impl<S: Space> Barrier<S> {
                 None => Arrival::Broken,
             },
             Phase::Filling if state.arrived + 1 == self.parties() => {
-                state.phase = Phase::Acting;
-                state.arrived += 1;
+                self.begin_to_act(state);
                 Arrival::Last
             }
             Phase::Filling => match S::enqueue(key, how, None, || true) {
@@ -172,16 +174,35 @@ impl<S: Space> Barrier<S> {
         self.with(|state| {
             let last = state.phase == Phase::Filling && state.arrived + 1 == self.parties();
             if last {
-                state.phase = Phase::Acting;
-                state.arrived += 1;
+                self.begin_to_act(state);
             }
             last
         })
     }
 
+    fn begin_to_act(&self, state: &mut State) {
+        self.actor.store(S::current(), Ordering::Relaxed);
+        state.phase = Phase::Acting;
+        state.arrived += 1;
+    }
+
+    /// Is it certain that the round is never going to end?
+    fn is_bereft(&self) -> bool {
+        let actor = self.actor.load(Ordering::Relaxed);
+        actor != 0 && S::is_known_dead(actor)
+    }
+
     /// Sleeps until the round is over. The time limit counts until everybody has come, not until the action is done.
     pub fn sleep(&self, ticket: S::Ticket, how: &How<'_>) -> Passage {
         let round = S::mark_of(&ticket);
+        let bereft = Bereft {
+            inner: how.interrupt,
+            barrier: self,
+        };
+        let how = &How {
+            interrupt: &bereft,
+            ..*how
+        };
         let patient = How {
             deadline: Deadline::NEVER,
             ..*how
@@ -191,9 +212,26 @@ impl<S: Space> Barrier<S> {
             let given_up = match wakeup {
                 Wakeup::Unparked(PASSED) => return Passage::Passed,
                 Wakeup::Unparked(RETRY) => return Passage::Retry,
+                // Whoever comes early belongs to no round that could break.
+                Wakeup::Unparked(PEER_DIED) if round == EARLY => return Passage::Retry,
                 Wakeup::Unparked(PEER_DIED) => {
                     self.forsake(Round(round));
                     return Passage::Broken;
+                }
+                Wakeup::Stopped(Stopped::Hopeless) if !bereft.inner.is_hopeless() => {
+                    self.finish(BROKEN, |state| {
+                        let bereft = self.is_bereft();
+                        if bereft {
+                            state.start_over(Phase::Broken);
+                            state.breaks = state.breaks.wrapping_add(1);
+                        }
+                        bereft
+                    });
+                    return match self.give_up(round, None) {
+                        _ if round == EARLY => Passage::Retry,
+                        Ok(Passage::Passed) => Passage::Passed,
+                        _ => Passage::Broken,
+                    };
                 }
                 Wakeup::Unparked(_) | Wakeup::Invalid => return Passage::Broken,
                 Wakeup::TimedOut => self.give_up(round, Some(&patient)),
@@ -290,7 +328,11 @@ impl<S: Space> Barrier<S> {
                 self.take()
             });
             S::point("barrier");
-            (f(state), batches)
+            let result = f(state);
+            if state.phase != Phase::Acting {
+                self.actor.store(0, Ordering::Relaxed);
+            }
+            (result, batches)
         });
         wake::<S>(batches, BROKEN);
         result
@@ -303,6 +345,29 @@ impl<S: Space> Barrier<S> {
             round,
             S::take(wait::key_of(&self.early), usize::MAX, |_, _| {}),
         )
+    }
+}
+
+struct Bereft<'a, S: Space> {
+    inner: &'a dyn Interrupt,
+    barrier: &'a Barrier<S>,
+}
+
+impl<S: Space> Interrupt for Bereft<'_, S> {
+    fn check(&self) -> bool {
+        self.inner.check()
+    }
+    fn ticks(&self) -> bool {
+        self.inner.ticks()
+    }
+    fn is_hopeless(&self) -> bool {
+        self.inner.is_hopeless() || self.barrier.is_bereft()
+    }
+    fn describe(&self, place: &mut [u8; 80], thread: &mut [u8; 32]) {
+        self.inner.describe(place, thread);
+    }
+    fn report(&self, report: &hook::Report) {
+        self.inner.report(report);
     }
 }
 

@@ -74,7 +74,9 @@ impl<S: Space> Condvar<S> {
 
     #[cold]
     fn notify_waiters(&self, n: usize) -> usize {
-        S::unpark(wait::key_of(self), n, 0, |_, more| {
+        // What is meant for all is not passed on for one who has died.
+        let message = u32::from(n == usize::MAX);
+        S::unpark(wait::key_of(self), n, message, |_, more| {
             if !more {
                 self.maybe.store(0, Ordering::Relaxed);
             }

@@ -17,6 +17,8 @@ use std::marker::PhantomData;
 
 const SET: u32 = 1;
 const WAITERS: u32 = 2;
+/// The message of a waker; between processes 0 says that the waker died before it had come so far.
+const WAS_SET: u32 = 1;
 
 /// The event. Setting it wakes everybody.
 #[derive(Debug, Default)]
@@ -63,7 +65,7 @@ impl<S: Space> Event<S> {
 
     #[cold]
     fn set_and_wake(&self) {
-        S::unpark(wait::key_of(self), usize::MAX, 0, |_, _| {
+        S::unpark(wait::key_of(self), usize::MAX, WAS_SET, |_, _| {
             // SYNC(event): as in set.
             self.word.store(SET, Ordering::Release);
         });
@@ -85,10 +87,13 @@ impl<S: Space> Event<S> {
             return Ok(true);
         }
         let clear = || self.word.fetch_or(WAITERS, Ordering::Acquire) & SET == 0;
-        match S::park(wait::key_of(self), how, None, clear) {
-            Wakeup::Unparked(_) | Wakeup::Invalid => Ok(true),
-            Wakeup::TimedOut => Ok(self.is_set()),
-            Wakeup::Stopped(stopped) => Err(stopped),
+        loop {
+            return match S::park(wait::key_of(self), how, None, clear) {
+                Wakeup::Unparked(0) => continue,
+                Wakeup::Unparked(_) | Wakeup::Invalid => Ok(true),
+                Wakeup::TimedOut => Ok(self.is_set()),
+                Wakeup::Stopped(stopped) => Err(stopped),
+            };
         }
     }
 

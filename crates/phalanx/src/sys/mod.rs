@@ -55,7 +55,11 @@ mod portable;
 use portable as platform;
 
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+mod bond;
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 mod shared;
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+pub use bond::{bond_signal, end_with, loosen};
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub use shared::*;
 

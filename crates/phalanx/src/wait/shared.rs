@@ -3,7 +3,7 @@
 
 use super::hook::{self, Mode, Report};
 use super::{Deadline, Enders, How, OWNER, OwnerWord, Role, Stopped, Wakeup, roster};
-use crate::prim::{AtomicU32, AtomicU64, Guarded, Ordering};
+use crate::prim::{AtomicU32, AtomicU64, Guarded, Ordering, fence};
 use crate::shm::point::{Point, reach};
 use crate::shm::{self, Arena, Guard, LOT_BYTES, tree};
 use crate::sys::{self, Slept};
@@ -234,24 +234,41 @@ impl Lot {
     fn notify(&self, at: u32, message: u32) {
         let node = self.node(at);
         // SYNC(token): pairs with the Acquire load in `Ticket::sleep`.
-        match node.token.swap(NOTIFIED | message, Ordering::AcqRel) {
-            WAITING => {}
-            ABANDONED => self.inherit(at, message),
-            _ => sys::wake_shared(&node.token),
+        let told = node
+            .token
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |token| {
+                (token != ABANDONED).then_some(NOTIFIED | message)
+            });
+        match told {
+            Ok(WAITING) => {}
+            Ok(_) => sys::wake_shared(&node.token),
+            Err(_) => self.inherit(at, message),
         }
     }
 
-    /// The owner of a node that is in no queue has died: what was for it goes to the next, and the node is free.
+    /// A node was taken out of its queue for a sleeper who had died: what was for that one goes to the next.
     fn inherit(&self, at: u32, message: u32) {
-        let node = self.node(at);
-        let key = node.key.load(Ordering::Relaxed);
-        if message == 0 {
-            take_at(self, key, 1, |_, _| {}).wake(0);
+        let abandoned = self.node(at).token.compare_exchange(
+            ABANDONED,
+            WAITING,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        if abandoned.is_ok() {
+            self.pass_on(at, message);
         }
-        self.free(node);
     }
 
-    fn free(&self, node: &Node) {
+    /// Frees a node, whose message nobody has read. 0 is meant for one sleeper, whichever; others are for all who wait.
+    fn pass_on(&self, at: u32, message: u32) {
+        let node = self.node(at);
+        if message == 0 {
+            take_at(self, node.key.load(Ordering::Relaxed), 1, |_, _| {}).wake(0);
+        }
+        Self::free(node);
+    }
+
+    fn free(node: &Node) {
         node.queued.store(0, Ordering::Relaxed);
         node.token.store(WAITING, Ordering::Relaxed);
         // The commit; before it, the next undertaker does all this again.
@@ -289,6 +306,7 @@ impl Batch {
 
 /// As [`super::take`], for a key in the arena.
 pub fn take(key: usize, n: usize, then: impl FnOnce(usize, bool)) -> Batch {
+    attend();
     let (arena, lot) = here();
     let key = offset_of(arena, key);
     take_at(lot, key, n, then)
@@ -650,28 +668,45 @@ static VERDICTS: Guarded<Vec<(u32, Box<Report>)>> = Guarded::new(Vec::new());
 /// From now on this process buries others: whoever enters the tree says so once.
 pub fn attend() {
     static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| tree::set_mourner(mourn));
+    extern "C" fn before() {
+        SPARE.hold();
+        VERDICTS.hold();
+    }
+    extern "C" fn parent() {
+        VERDICTS.let_go();
+        SPARE.let_go();
+    }
+    extern "C" fn child() {
+        parent();
+        SPARE.with(|spare| spare.nodes.clear());
+        VERDICTS.with(Vec::clear);
+    }
+    ONCE.call_once(|| {
+        tree::set_mourner(mourn);
+        sys::at_fork(before, parent, child);
+    });
 }
 
 /// Process `number` is dead: takes its waits out of their queues and passes on what had come for them.
 fn mourn(number: u32) {
     let Some(arena) = shm::arena() else { return };
     let lot = lot(arena);
+    // SYNC(abandoned): pairs with the fence below. Either we find what was abandoned, or who abandons it finds us dead.
+    fence(Ordering::SeqCst);
     let high = lot.high.load(Ordering::Acquire).min(NODES as u32);
     for at in 0..high {
         let node = lot.node(at);
-        let taker = tree::number_of(node.queued.load(Ordering::Acquire));
-        if taker == number && node.token.load(Ordering::Acquire) == ABANDONED {
-            // It died before it told a sleeper who had died before.
+        let taker = || tree::number_of(node.queued.load(Ordering::Acquire));
+        if taker() == number {
             lot.inherit(at, 0);
-            continue;
         }
-        if node.claimed.load(Ordering::Acquire) != number {
+        let is_its = || node.claimed.load(Ordering::Acquire) == number;
+        if !is_its() {
             continue;
         }
         let key = node.key.load(Ordering::Relaxed);
         let waited = lot.with(bucket_of(key), |bucket| {
-            let waited = node.queued.load(Ordering::Acquire) == bucket_of(key) as u32 + 1;
+            let waited = is_its() && node.queued.load(Ordering::Acquire) == bucket_of(key) as u32 + 1;
             if waited {
                 node.queued.store(0, Ordering::Release);
                 lot.unlink(bucket, at);
@@ -681,19 +716,22 @@ fn mourn(number: u32) {
         if waited && node.flags.load(Ordering::Relaxed) & ROLE == Role::Meet as u32 {
             take_at(lot, key, usize::MAX, |_, _| {}).wake(PEER_DIED);
         }
-        // Only a taker that lives still writes the token; it is told that nobody reads it.
-        let taker = tree::number_of(node.queued.load(Ordering::Acquire));
-        let token = if taker != 0 && !tree::is_known_dead(taker) {
-            node.token.swap(ABANDONED, Ordering::AcqRel)
-        } else {
-            node.token.load(Ordering::Acquire)
-        };
-        match token {
-            token if token & NOTIFIED != 0 => lot.inherit(at, token & !NOTIFIED),
-            DOOMED => lot.free(node),
-            _ if taker == 0 => lot.free(node),
-            _ if tree::is_known_dead(taker) => lot.inherit(at, 0),
-            _ => {}
+        if waited || taker() == 0 {
+            if is_its() {
+                Lot::free(node);
+            }
+            continue;
+        }
+        // Somebody has taken it out and has told it, or is about to: then that one learns that nobody listens.
+        let told = node.token.fetch_update(Ordering::AcqRel, Ordering::Acquire, |token| {
+            (token & NOTIFIED == 0).then_some(ABANDONED)
+        });
+        // SYNC(abandoned): pairs with the fence above.
+        fence(Ordering::SeqCst);
+        match told {
+            Err(token) => lot.pass_on(at, token & !NOTIFIED),
+            Ok(_) if tree::is_known_dead(taker()) => lot.inherit(at, 0),
+            Ok(_) => {}
         }
     }
 }
