@@ -21,7 +21,6 @@ from phalanx.multiprocessing import _reasons, _start
 
 DEADLINE = 40
 METHODS = ("fork", "spawn", "forkserver")
-HEAD_OF_MAIN = "import phalanx, multiprocessing\nif __name__ == '__main__': phalanx.install()\n"
 HEADS = {
     "ours": "from phalanx import multiprocessing\n",
     "standard": "import phalanx; phalanx.install()\nimport multiprocessing\n"
@@ -40,7 +39,7 @@ class Outcome(NamedTuple):
 
 def run(path: Path, program: str, *arguments: str, head: str = "ours", **environment: str) -> Outcome:
     """Run a program from a file of its own; its children belong to a group that is ended at the deadline."""
-    path.write_text(HEADS[head] + IMPORTS + textwrap.dedent(program))
+    path.write_text(HEADS.get(head, head) + IMPORTS + textwrap.dedent(program))
     clean = {name: value for name, value in os.environ.items() if name not in ("PHALANX_DEADLOCK", "PHALANX_SPAWN")}
     with subprocess.Popen(
         [sys.executable, "-W", "ignore::DeprecationWarning", str(path), *arguments],
@@ -208,6 +207,25 @@ def test_sentinels(script: Path, method: str) -> None:
         process.join()
     """
     assert run(script, program, method) == (0, "process not started\n[]\nTrue\n", "")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_grandchild_does_not_hold_up_those_who_wait(script: Path, method: str) -> None:
+    program = """
+    def work(gate):
+        if not os.fork():
+            gate.recv(); os._exit(0)  # holds all that the child has open
+        os._exit(3)
+    if __name__ == "__main__":
+        from multiprocessing import Pipe
+        ours, theirs = Pipe()
+        process = multiprocessing.get_context(sys.argv[1]).Process(target=work, args=(theirs,))
+        process.start()
+        process.join(30); print(process.exitcode)
+        process.join(); print(process.exitcode)
+        ours.send(None)
+    """
+    assert run(script, program, method) == (0, "3\n3\n", "")
 
 
 def test_the_core_is_told_who_was_reaped(monkeypatch: pytest.MonkeyPatch) -> None:

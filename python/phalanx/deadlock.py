@@ -68,6 +68,10 @@ def _print(text: str) -> None:
 
 
 def _build(snapshot: Mapping[str, Any]) -> DeadlockError:
+    if "tree" in snapshot:
+        from phalanx import _tree_report
+
+        return _tree_report.build(snapshot)
     facts = Facts(snapshot)
     try:
         return _written(facts)

@@ -182,8 +182,6 @@ class StartError(PhalanxError, RuntimeError):
     It holds text only, so it may be kept, pickled and sent to another process.
     """
 
-    __module__ = "phalanx"
-
     process: str
     place: str | None
     hint: str | None

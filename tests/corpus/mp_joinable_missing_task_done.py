@@ -1,8 +1,8 @@
 # shows: a consumer forgets task_done() and ends; join() of the queue waits for ever
-# verdict: deadlock
+# verdict: error
 # plain: hang
 # methods: fork spawn
-# report: "Main" @joins
+# expect: ^phalanx.OwnerDied: .*3 unfinished items
 # exit: 1
 import multiprocessing
 import sys
@@ -20,4 +20,4 @@ if __name__ == "__main__":
     consumer.start()
     for item in range(3):
         queue.put(item)
-    queue.join()  # @joins
+    queue.join()

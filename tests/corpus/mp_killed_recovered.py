@@ -30,5 +30,6 @@ if __name__ == "__main__":
     except Exception as error:
         print("told:", type(error).__name__)
         accounts[1] = 100 - accounts[0]
+        lock.recover()
     with lock:
         print("balance", sum(accounts), "again")

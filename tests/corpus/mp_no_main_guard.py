@@ -3,6 +3,7 @@
 # plain: wrong-answer
 # methods: spawn forkserver
 # expect: __main__
+# exit: 1
 import multiprocessing
 import sys
 

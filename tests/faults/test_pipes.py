@@ -93,11 +93,29 @@ def main():
     child = start(peer, theirs); theirs.close()
     await_mark("a")
     kill(child)
-    with raises(BrokenPipeError): mine.send(1)
+    def refused():
+        try: mine.send(1)
+        except BrokenPipeError: return True
+    until(refused, "a sender learns of it", SOON)
     with raises(BrokenPipeError): mine.send_bytes(bytes(10_000_000))
     end(child, code=-9)
 """
     check(scenario, method=method)
+
+
+@DUPLEX
+def test_send_when_the_peer_was_killed_and_buried(duplex: bool) -> None:
+    check(f"""
+def peer(end): mark("a"); forever()
+
+def main():
+    theirs, mine = ctx.Pipe({duplex})
+    child = start(peer, theirs); theirs.close()
+    await_mark("a")
+    bury(child)
+    with raises(BrokenPipeError): mine.send(1)
+    with raises(BrokenPipeError): mine.send_bytes(bytes(10_000_000))
+""")
 
 
 @DUPLEX
@@ -164,7 +182,7 @@ def main():
         child = start(peer, theirs, mine); theirs.close()
         last = 0
         for _ in range(20):
-            assert connection.wait([mine], PATIENCE) == [mine] and mine.poll()
+            assert connection.wait([mine], PATIENCE) == [mine]
             last += 1; assert mine.recv() == last
         spin(moment.random() * 0.002)
         kill(child)

@@ -137,6 +137,7 @@ impl Condition {
             deadline,
             interrupt: &Steady,
             enders: Enders::Unknown,
+            taken: 0,
         };
         PyTicket(Guarded::new(slf.get().condvar.enter(&how)))
     }
@@ -221,6 +222,7 @@ impl Wait<'_> {
             deadline: Deadline::NEVER,
             interrupt,
             enders: Enders::Unknown,
+            taken: 0,
         };
         loop {
             match lock(&again) {

@@ -38,6 +38,8 @@ struct Layout {
     via: Option<usize>,
     code: usize,
     instruction: usize,
+    /// The frame of the caller.
+    previous: usize,
 }
 
 #[cfg(not(Py_3_12))]
@@ -46,6 +48,7 @@ const LAYOUT: Layout = Layout {
     via: Some(8),
     code: 32,
     instruction: 56,
+    previous: 48,
 };
 #[cfg(all(Py_3_12, not(Py_3_13)))]
 const LAYOUT: Layout = Layout {
@@ -53,6 +56,7 @@ const LAYOUT: Layout = Layout {
     via: Some(0),
     code: 0,
     instruction: 56,
+    previous: 8,
 };
 #[cfg(Py_3_13)]
 const LAYOUT: Layout = Layout {
@@ -60,21 +64,32 @@ const LAYOUT: Layout = Layout {
     via: None,
     code: 0,
     instruction: 56,
+    previous: 8,
 };
 
-/// The code object (borrowed) and the address of the instruction that runs now; null without a frame.
+/// The current frame, or null.
 #[inline]
-unsafe fn current() -> (Obj, usize) {
+unsafe fn frame() -> *mut u8 {
     // SAFETY: the layout is the one of this version, as `check` has seen, and the frame is this thread's own.
     unsafe {
         let state = _PyThreadState_UncheckedGet().cast::<u8>();
         let mut frame = *state.add(LAYOUT.state).cast::<*mut u8>();
         if let Some(via) = LAYOUT.via {
             if frame.is_null() {
-                return (ptr::null_mut(), 0);
+                return frame;
             }
             frame = *frame.add(via).cast::<*mut u8>();
         }
+        frame
+    }
+}
+
+/// The code object (borrowed) and the address of the instruction that runs now; null without a frame.
+#[inline]
+unsafe fn current() -> (Obj, usize) {
+    // SAFETY: as in `frame`.
+    unsafe {
+        let frame = frame();
         if frame.is_null() {
             return (ptr::null_mut(), 0);
         }
@@ -171,8 +186,11 @@ pub struct Site {
     file: *const std::ffi::c_char,
 }
 
+/// So many frames are looked through.
+const DEEP: usize = 12;
+
 impl Site {
-    /// Where the calling thread is.
+    /// Where the calling thread is in the program.
     ///
     /// # Safety
     /// Attached.
@@ -180,11 +198,33 @@ impl Site {
         if !KNOWN.load(Ordering::Relaxed) {
             return None;
         }
-        // SAFETY: attached, and the layout is known; the name is kept alive by the code, the code by its frame. Both
-        // attributes are plain slots: no Python code runs.
+        // SAFETY: attached, and the layout is known; frames are linked from the inside out.
         unsafe {
-            let (code, instruction) = current();
-            if code.is_null() {
+            let mut frame = frame();
+            let mut first = None;
+            for _ in 0..DEEP {
+                if frame.is_null() {
+                    break;
+                }
+                let site = Self::of(frame);
+                // The program's own frame, not one of the machinery between it and us.
+                if site.is_some_and(|site| !site.is_inner()) {
+                    return site;
+                }
+                first = first.or(site);
+                frame = *frame.add(LAYOUT.previous).cast::<*mut u8>();
+            }
+            first
+        }
+    }
+
+    unsafe fn of(frame: *const u8) -> Option<Self> {
+        // SAFETY: a live frame of this thread; the name is kept alive by the code, the code by its frame. The attribute
+        // is a plain slot: no Python code runs.
+        unsafe {
+            let code = *frame.add(LAYOUT.code).cast::<Obj>();
+            // Some frames of the interpreter itself have none.
+            if code.is_null() || ffi::PyCode_Check(code) == 0 {
                 return None;
             }
             let file = ffi::PyObject_GetAttr(code, names::file());
@@ -200,10 +240,19 @@ impl Site {
             }
             Some(Self {
                 code,
-                instruction,
+                instruction: *frame.add(LAYOUT.instruction).cast::<usize>(),
                 file: text,
             })
         }
+    }
+
+    /// Is it in a file of ours or of the standard package?
+    fn is_inner(&self) -> bool {
+        // SAFETY: as `here` says.
+        let file = unsafe { std::ffi::CStr::from_ptr(self.file) }.to_bytes();
+        let inside = |what: &[u8]| file.windows(what.len()).any(|part| part == what);
+        file.first() == Some(&b'<') && !file.starts_with(b"<stdin>") && !file.starts_with(b"<string>")
+            || inside(b"/multiprocessing/")
     }
 
     /// What two notes of one line have in common: equal numbers, equal places.

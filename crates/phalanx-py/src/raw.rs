@@ -142,7 +142,6 @@ exceptions! {
     runtime_error = PyExc_RuntimeError;
     overflow_error = PyExc_OverflowError;
     system_error = PyExc_SystemError;
-    memory_error = PyExc_MemoryError;
     assertion_error = PyExc_AssertionError;
 }
 
@@ -360,6 +359,24 @@ pub unsafe fn wait_shared(
     }
 }
 
+/// As [`wait_shared`], for a lock whose place was written at the address `taken` of the arena.
+///
+/// # Safety
+/// As [`wait`].
+pub unsafe fn wait_for_lock(
+    subject: Obj,
+    reason: &'static Reason,
+    deadline: Deadline,
+    enders: Enders,
+    taken: usize,
+    f: impl FnOnce(&How<'_>) -> Result<bool, Stopped>,
+) -> Ended {
+    // SAFETY: as the caller promises.
+    unsafe {
+        wait_shared(subject, reason, deadline, enders, |how| f(&How { taken, ..*how }))
+    }
+}
+
 unsafe fn wait_somewhere(
     subject: Obj,
     reason: &'static Reason,
@@ -386,6 +403,7 @@ unsafe fn wait_somewhere(
         deadline,
         interrupt: &signals,
         enders,
+        taken: 0,
     };
     let ended = match catch_unwind(AssertUnwindSafe(|| f(&how))) {
         Ok(result) => Ended::from(result),

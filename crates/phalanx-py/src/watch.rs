@@ -92,6 +92,7 @@ pub unsafe fn is_deadlock(class: Obj) -> bool {
 /// Plugs the detector in.
 pub fn start() {
     phalanx::watch::start(excuse);
+    phalanx::wait::shared::set_reporter(print_from_a_thread);
 }
 
 /// Set what happens when a deadlock is found: "raise", "report" or "off".
@@ -218,6 +219,9 @@ unsafe extern "C-unwind" {
 unsafe fn arguments(report: &Report) -> Obj {
     // SAFETY: attached; `Py_BuildValue` takes over the references marked N.
     unsafe {
+        if !report.tree.is_empty() {
+            return tree(report);
+        }
         let threads = ffi::PyList_New(0);
         let mut victim = 0;
         for sleeper in &report.threads {
@@ -245,6 +249,57 @@ unsafe fn arguments(report: &Report) -> Obj {
             victim,
             c"threads".as_ptr(),
             threads,
+        )
+    }
+}
+
+/// The snapshot of several processes: plain text and numbers. New reference or null.
+unsafe fn tree(report: &Report) -> Obj {
+    // SAFETY: attached; `Py_BuildValue` takes over the references marked N.
+    unsafe {
+        let rows = ffi::PyList_New(0);
+        for row in &report.tree {
+            let text = |text: &str| ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as isize);
+            let owner = row.owner.map_or(-1, |at| at as i64);
+            let entry = ffi::Py_BuildValue(
+                c"{s:I,s:N,s:N,s:N,s:N,s:N,s:L,s:K,s:N}".as_ptr(),
+                c"pid".as_ptr(),
+                row.pid,
+                c"process".as_ptr(),
+                text(&row.process),
+                c"thread".as_ptr(),
+                text(&row.thread),
+                c"kind".as_ptr(),
+                text(&row.kind),
+                c"place".as_ptr(),
+                text(&row.place),
+                c"taken".as_ptr(),
+                text(&row.taken),
+                c"owner".as_ptr(),
+                owner,
+                c"thing".as_ptr(),
+                row.thing,
+                c"victim".as_ptr(),
+                raw::boolean(row.victim),
+            );
+            if entry.is_null() || ffi::PyList_Append(rows, entry) != 0 {
+                ffi::Py_XDECREF(entry);
+                ffi::Py_XDECREF(rows);
+                return ptr::null_mut();
+            }
+            ffi::Py_DECREF(entry);
+        }
+        let cause = match report.cause {
+            Cause::Cycle => c"cycle",
+            Cause::Asleep => c"asleep",
+            Cause::Orphan => c"orphan",
+        };
+        ffi::Py_BuildValue(
+            c"{s:s,s:N}".as_ptr(),
+            c"cause".as_ptr(),
+            cause.as_ptr(),
+            c"tree".as_ptr(),
+            rows,
         )
     }
 }

@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only",
         "--filter",
         metavar="PAT",
-        help="only cases with PAT in their name, or those of the group PAT; * ? [ match whole names",
+        help="only the cases of the group PAT, or with PAT in their name; * ? [ match whole names",
     )
     parser.add_argument("--rounds", metavar="N", type=_rounds, help=f"pairs of samples per case (default {FULL[1]})")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every sample to FILE")

@@ -193,7 +193,7 @@ with cond:
 
 
 def select(pattern: str | None) -> list[Case]:
-    """The cases with `pattern` in their name or as their group, in any letter case.
+    """The cases of the group `pattern`, or else those with `pattern` in their name, in any letter case.
 
     With `*`, `?` or `[` it must match the whole name.
     """
@@ -202,4 +202,5 @@ def select(pattern: str | None) -> list[Case]:
     wanted = pattern.lower()
     if any(mark in wanted for mark in "*?["):
         return [case for case in CASES if fnmatch.fnmatchcase(case.name.lower(), wanted)]
-    return [case for case in CASES if wanted in case.name.lower() or wanted == case.group]
+    group = [case for case in CASES if case.group == wanted]
+    return group or [case for case in CASES if wanted in case.name.lower()]

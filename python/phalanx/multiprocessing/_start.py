@@ -41,7 +41,7 @@ _adopted = False
 _changes: list[tuple[Any, str, Any, Any]] = []  # owner, name, old, new
 _parent_ends: set[int] = set()  # what tells each child, by being closed, that this process is gone
 _ahead: set[str] = set()  # modules that were loaded in a fork server or a template, and that a child may not want
-_lent = False  # the standard modules were patched in a fork server or a template, on behalf of its children
+_lent = False  # a fork server: the standard modules are patched here, and in a child only if it is told so
 
 
 # ---------------------------------------------------------------- the standard package, adopted
@@ -97,11 +97,11 @@ def _spawn_hooks() -> list[tuple[Any, str, Any]]:
 # ---------------------------------------------------------------- in the parent
 
 
-def preparation_data(name: str, report: int = -1) -> dict[str, Any]:
+def preparation_data(name: str, report: Any = None) -> dict[str, Any]:
     """What a child needs to know before it can unpickle its process object, as a dict for `spawn.prepare`.
 
-    `name` is that of the process. `report` is a descriptor, by its number in the child, to which the child writes why it
-    could not begin. Raises RuntimeError while a child imports its main module.
+    `name` is that of the process. To `report` the child writes why it could not begin: a descriptor by its number in the
+    child, or as `DupFd`. Raises RuntimeError while a child imports its main module.
     """
     from multiprocessing import spawn
 
@@ -119,8 +119,17 @@ def mode_of_standard_modules() -> str | None:
     return _core.deadlock_mode() if module is not None and module.installed() else None
 
 
-def hold_ends(popen: Any, sentinel: int, parent_end: int) -> None:
-    """Give two descriptors to the object of a process: they are closed with it.
+def unguarded(process: str, place: str, line: str) -> Exception:
+    """The error for a child that ended because importing its modules started processes: at `place`, in `line`."""
+    from phalanx import errors
+
+    texts = errors.START_TEXTS
+    text = "\n".join((texts["head.unguarded"], texts["place"], f"hint: {texts['hint.guard']}"))
+    return errors.StartError(text.format(name=process, place=place, line=line), process, place, texts["hint.guard"])
+
+
+def hold_ends(popen: Any, parent_end: int, *others: int) -> None:
+    """Give descriptors to the object of a process: they are closed with it.
 
     The child notices by the end of `parent_end` that this process is gone, so nobody else may keep a copy: it is closed
     in every process that is forked from now on.
@@ -128,18 +137,25 @@ def hold_ends(popen: Any, sentinel: int, parent_end: int) -> None:
     from multiprocessing import util
 
     _parent_ends.add(parent_end)
-    popen.finalizer = util.Finalize(popen, _close_ends, (sentinel, parent_end))
+    popen.finalizer = util.Finalize(popen, _close_ends, (parent_end, *others))
 
 
-def _close_ends(sentinel: int, parent_end: int) -> None:
+def _close_ends(parent_end: int, *others: int) -> None:
     _parent_ends.discard(parent_end)  # first: a fork in between must not close a number that means something else
-    for fd in (sentinel, parent_end):
+    for fd in (parent_end, *others):
         os.close(fd)
 
 
 def _forget_children() -> None:
     """In a forked child: the processes that its parent has started are not its own."""
+    global _lent
     _guard._at_fork_reinit()  # type: ignore[attr-defined]
+    if _lent:
+        import phalanx
+
+        _lent = False
+        phalanx.uninstall()
+        release()
     while _parent_ends:
         try:
             os.close(_parent_ends.pop())
@@ -171,7 +187,7 @@ class _System:
 class _Beginning:
     """Sets up phalanx in a child when it is unpickled there."""
 
-    def __init__(self, report: int) -> None:
+    def __init__(self, report: Any) -> None:
         self.report = report
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -183,7 +199,7 @@ class _Beginning:
 # ---------------------------------------------------------------- in the child
 
 
-def _begin(tree: Any, mode: str | None, standard_too: bool, report: int) -> None:
+def _begin(tree: Any, mode: str | None, standard_too: bool, report: Any) -> None:
     if _ahead:
         _make_room()
     if tree is not None:
@@ -194,20 +210,17 @@ def _begin(tree: Any, mode: str | None, standard_too: bool, report: int) -> None
         import phalanx
 
         phalanx.install(deadlock=mode)
-    elif _lent:
-        import phalanx
-
-        phalanx.uninstall()
     if standard_too:
         adopt()
-    if report >= 0:
+    if report is not None:
         sys.excepthook = _LastWords(report)
 
 
-def lend(mode: str | None, usual: Iterable[str]) -> None:
+def lend(mode: str | None, usual: Iterable[str], *, until_fork: bool = False) -> None:
     """In a fork server or a template: load and patch what each child would load and patch.
 
-    `mode` is that of the standard modules in the parent; `usual` are the modules that a child has anyway.
+    `mode` is that of the standard modules in the parent; `usual` are the modules that a child has anyway. With
+    `until_fork` the children begin with the standard modules as they were, unless they are told something else.
     """
     global _lent
     import pkgutil  # noqa: F401  for `runpy`, which imports the main module; 10 ms with what it needs itself
@@ -217,7 +230,7 @@ def lend(mode: str | None, usual: Iterable[str]) -> None:
     if mode is not None:
         phalanx.install(deadlock=mode)
         adopt()
-        _lent = True
+        _lent = until_fork
     _ahead.update({name.partition(".")[0] for name in sys.modules.keys() - usual} - {"phalanx"})
 
 
@@ -237,7 +250,7 @@ def _make_room() -> None:
 def begin_process(process: Any, parent_sentinel: int | None) -> None:
     """The last step before a child calls the standard `_bootstrap`: from here on it is the program's."""
     if isinstance(sys.excepthook, _LastWords):
-        sys.excepthook = sys.excepthook.hook
+        sys.excepthook.end()
     _core.process_name(process._name)
     if parent_sentinel is None or getattr(process, "outlive_parent", False) or _settings.orphan_rule() == "keep":
         return
@@ -247,14 +260,21 @@ def begin_process(process: Any, parent_sentinel: int | None) -> None:
 class _LastWords:
     """Stands in for `sys.excepthook` until a child begins: tells the parent why it did not."""
 
-    def __init__(self, report: int) -> None:
+    def __init__(self, report: Any) -> None:
         self.hook = sys.excepthook
-        self.report = report
-        self.identity = _identity(report)
+        self.own = not isinstance(report, int)
+        self.report: int = report.detach() if self.own else report
+        self.identity = _identity(self.report)
+
+    def end(self) -> None:
+        """The child begins."""
+        sys.excepthook = self.hook
+        if self.own:
+            os.close(self.report)
 
     def __call__(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         self.hook(kind, error, traceback)
-        words = _unguarded(traceback)
+        words = _place_without_guard(traceback)
         if words is None:
             return
         try:
@@ -269,7 +289,7 @@ def _identity(fd: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _unguarded(traceback: TracebackType | None) -> str | None:
+def _place_without_guard(traceback: TracebackType | None) -> str | None:
     """Where importing the main module started a process or chose a start method: the place, and the line itself."""
     from traceback import extract_tb
 

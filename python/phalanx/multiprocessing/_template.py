@@ -75,13 +75,15 @@ def start(command: Sequence[Any], fds: Iterable[int], tracker_fd: int, data_fd: 
     has no room for one more process, and ValueError if `PHALANX_SPAWN` makes no sense.
     """
     global _refused
-    numbers = [0, 1, 2, *sorted({int(fd) for fd in fds} - {0, 1, 2})]
-    if _settings.spawn_way() == "exec" or _refused or len(numbers) > _MOST_FDS or not _is_usual(command, tracker_fd, data_fd):
+    if _settings.spawn_way() == "exec" or _refused or not _is_usual(command, tracker_fd, data_fd):
         return None
-    if _guard._is_owned():  # type: ignore[attr-defined]
-        return None  # a signal handler came in between
+    numbers = [0, 1, 2, *sorted({int(fd) for fd in fds} - {0, 1, 2})]
+    if len(numbers) > _MOST_FDS or _guard._is_owned():  # type: ignore[attr-defined]
+        return None  # the latter below a signal handler that came in between
     with _guard:
         try:
+            if not all(map(os.get_inheritable, (0, 1, 2))):
+                return None  # the child is to have it closed
             facts, state = _facts(command)
         except OSError:
             return None
@@ -96,10 +98,6 @@ def start(command: Sequence[Any], fds: Iterable[int], tracker_fd: int, data_fd: 
         except _Lost:
             _drop()
             return None
-        except OSError as error:
-            if error.errno != errno.EBADF:
-                raise
-            return None  # one of the standard streams is closed
     if answer > 0:
         return answer
     if -answer in (errno.EAGAIN, errno.ENOMEM):
@@ -335,6 +333,7 @@ def serve(control: int, parent: int, mode: str | None, usual: Iterable[str]) -> 
     from phalanx.multiprocessing import _start
 
     native: Any = _core
+    clone = native.clone_sibling
     ignored = int(_status_of("self")[b"SigIgn"], 16)
     watch = os.pidfd_open(parent)
     if os.getppid() != parent:
@@ -369,7 +368,7 @@ def serve(control: int, parent: int, mode: str | None, usual: Iterable[str]) -> 
         except BaseException:
             os._exit(1)
         try:
-            answer = native.clone_sibling()
+            answer = clone()
         except OSError as error:
             answer = -(error.errno or errno.EINVAL)
         if answer == 0:

@@ -8,6 +8,7 @@ from _thread import get_ident
 from multiprocessing import popen_fork
 from time import sleep
 
+from phalanx import errors
 from phalanx.multiprocessing import _reasons, _start
 
 TYPE_CHECKING = False
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen"]
 
+_ANY_ERROR = 1  # the exit code after an exception
 _MOMENT = 0.0005  # seconds: what a thread takes at most from reaping to telling
 
 
@@ -35,6 +37,8 @@ class Waiting:
         self._reaping: list[int] = []  # the threads that are at it; lists change in one step
         self._sent: int | None = None
         self._lost = False
+        self._report = -1  # where a child that could not begin writes why
+        self._failure: tuple[str, str] | None = None
         self._told = False
         super().__init__(process_obj)  # type: ignore[call-arg]
 
@@ -47,10 +51,26 @@ class Waiting:
             return self.returncode
         if timeout is not None and timeout <= 0:
             return self.poll()
-        limit = None if timeout is None else float(timeout)
-        if not _start._core.wait_for_exit(self.pid, self.sentinel, limit, self._process()):
+        if not self._sleep(None if timeout is None else float(timeout)):
             return None
         return self.poll(0)
+
+    def _sleep(self, timeout: float | None) -> bool:
+        """Wait at the door for the end of the process; false after a time-out."""
+        try:
+            # Not the sentinel: a grandchild may hold its other end open.
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return self._sleep_at(self.sentinel, timeout)
+        try:
+            return self._sleep_at(handle, timeout)
+        finally:
+            os.close(handle)
+
+    def _sleep_at(self, fd: int, timeout: float | None) -> bool:
+        return bool(_start._core.wait_for_exit(self.pid, fd, timeout, self._process()))
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code of the process, or None if it still runs. Without `os.WNOHANG` in `flag`, wait for its end."""
@@ -89,11 +109,24 @@ class Waiting:
         code = self.poll()
         if code is None:
             return None
+        failure = self.failure()
+        if failure is not None:
+            return errors.START_TEXTS["reason.unguarded"].format(place=failure[0])
         return _reasons.reason(code, sent=self._sent, lost=self._lost)
 
     def failure(self) -> tuple[str, str] | None:
         """Why the process could not begin: the place in the program and the line there. None if it could."""
-        return None
+        if self._report >= 0 and self.returncode == _ANY_ERROR and self.finalizer.still_active():
+            os.set_blocking(self._report, False)  # a grandchild may hold the other end open
+            try:
+                words = os.read(self._report, 4096)
+            except BlockingIOError:
+                words = b""
+            self._report = -1
+            if words:
+                place, _, line = words.decode(errors="replace").partition("\n")
+                self._failure = place, line
+        return self._failure
 
     def _send_signal(self, sig: int) -> None:
         if self.returncode is None:
@@ -108,6 +141,6 @@ class Popen(Waiting, popen_fork.Popen):  # type: ignore[misc]
         super()._launch(process_obj)  # type: ignore[misc]
         sentinel, parent_end = self.finalizer._args
         self.finalizer.cancel()
-        _start.hold_ends(self, sentinel, parent_end)
+        _start.hold_ends(self, parent_end, sentinel)
 
 

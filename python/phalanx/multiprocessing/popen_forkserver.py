@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from multiprocessing import context, forkserver, popen_forkserver, reduction, util
+from select import select
 
 from phalanx import errors
 from phalanx.multiprocessing import _start
@@ -21,29 +22,46 @@ _context: Any = context
 _forkserver: Any = forkserver
 _util: Any = util
 
+_DYING = 1.0  # seconds that a process has to end once its connections are closed
+
 
 class Popen(Waiting, popen_forkserver.Popen):  # type: ignore[misc]
     """A process forked by the fork server. Its exit code comes through the server."""
 
     def _launch(self, process_obj: Any) -> None:
-        data = io.BytesIO()
-        _context.set_spawning_popen(self)
+        report, child_end = os.pipe()
         try:
-            reduction.dump(_start.preparation_data(process_obj._name), data)
-            reduction.dump(process_obj, data)
+            data = self._pickled(process_obj, child_end)
+            _ensure_server()
+            self.sentinel, data_end = _forkserver.connect_to_new_process(self._fds)
+        except BaseException:
+            os.close(report)
+            raise
         finally:
-            _context.set_spawning_popen(None)
-        _ensure_server()
-        self.sentinel, data_end = _forkserver.connect_to_new_process(self._fds)
-        _start.hold_ends(self, self.sentinel, os.dup(data_end))
+            os.close(child_end)
+        self._report = report
+        _start.hold_ends(self, os.dup(data_end), self.sentinel, report)
         try:
             with open(data_end, "wb") as file:
-                file.write(data.getbuffer())
+                file.write(data)
             self.pid = _forkserver.read_signed(self.sentinel)
-        except (EOFError, BrokenPipeError, ConnectionError):
-            if _forkserver._forkserver._forkserver_pid is None:
-                raise
-            raise _server_ended(process_obj._name) from None
+        except (EOFError, ConnectionError):
+            if _server_failed():
+                raise _server_ended(process_obj._name) from None
+            raise
+
+    def _pickled(self, process_obj: Any, report: int) -> memoryview:
+        buffer = io.BytesIO()
+        _context.set_spawning_popen(self)
+        try:
+            reduction.dump(_start.preparation_data(process_obj._name, reduction.DupFd(report)), buffer)
+            reduction.dump(process_obj, buffer)
+        finally:
+            _context.set_spawning_popen(None)
+        return buffer.getbuffer()
+
+    def _sleep(self, timeout: float | None) -> bool:
+        return self._sleep_at(self.sentinel, timeout)  # the pid is the fork server's to reap, and may be another's by now
 
     def _reap(self, flag: int) -> int | None:
         if len(self._reaping) > 1:
@@ -53,6 +71,23 @@ class Popen(Waiting, popen_forkserver.Popen):  # type: ignore[misc]
             return None
         self._lost = code == 255
         return -code if code < 0 else code << 8
+
+
+def _server_failed() -> bool:
+    """Whether the fork server has ended by an exception."""
+    try:
+        handle = os.pidfd_open(_forkserver._forkserver._forkserver_pid)
+    except (OSError, TypeError):
+        return False
+    try:
+        ended = select([handle], [], [], _DYING)[0]
+        # Left for the standard library to reap, which would be lost without it.
+        result = os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOWAIT | os.WNOHANG) if ended else None
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return result is not None and (result.si_code, result.si_status) == (os.CLD_EXITED, 1)
 
 
 def _server_ended(name: str) -> errors.StartError:
@@ -84,5 +119,5 @@ def _ensure_server() -> None:
 # Where phalanx is not found otherwise it is found in `home`; nothing of that is left in the server.
 _PROLOGUE = (
     "import sys; import multiprocessing.forkserver; usual = set(sys.modules); sys.path.append({home!r}); "
-    "from phalanx.multiprocessing._start import lend; del sys.path[-1]; lend({mode!r}, usual); del lend, usual"
+    "from phalanx.multiprocessing._start import lend; del sys.path[-1]; lend({mode!r}, usual, until_fork=True); del lend, usual"
 )

@@ -6,7 +6,6 @@ import io
 import os
 from multiprocessing import context, popen_spawn_posix, reduction, resource_tracker, spawn, util
 
-from phalanx import errors
 from phalanx.multiprocessing import _start, _template
 from phalanx.multiprocessing.popen_fork import Waiting
 
@@ -21,13 +20,9 @@ _tracker: Any = resource_tracker
 _spawn: Any = spawn
 _util: Any = util
 
-_ANY_ERROR = 1  # the exit code after an exception
-
 
 class Popen(Waiting, popen_spawn_posix.Popen):  # type: ignore[misc]
     """A process in a fresh interpreter."""
-
-    _failure: tuple[str, str] | None = None
 
     def _launch(self, process_obj: Any) -> None:
         tracker_fd = _tracker.getfd()
@@ -48,8 +43,8 @@ class Popen(Waiting, popen_spawn_posix.Popen):  # type: ignore[misc]
                 os.close(fd)
             raise
         self.pid = pid
-        self.sentinel = sentinel
-        _start.hold_ends(self, sentinel, parent_end)
+        self.sentinel = self._report = sentinel
+        _start.hold_ends(self, parent_end, sentinel)
         os.close(child_data)
         os.close(child_end)
         with open(parent_end, "wb", closefd=False) as file:
@@ -64,25 +59,3 @@ class Popen(Waiting, popen_spawn_posix.Popen):  # type: ignore[misc]
         finally:
             _context.set_spawning_popen(None)
         return buffer.getbuffer()
-
-    def failure(self) -> tuple[str, str] | None:
-        """Why the process could not begin: the place in the program and the line there. None if it could."""
-        if self.returncode == _ANY_ERROR and self._failure is None and self.finalizer.still_active():
-            # A grandchild may hold the other end open.
-            os.set_blocking(self.sentinel, False)
-            try:
-                words = os.read(self.sentinel, 4096)
-            except BlockingIOError:
-                words = b""
-            if words:
-                place, _, line = words.decode(errors="replace").partition("\n")
-                self._failure = place, line
-        return self._failure
-
-    def exit_reason(self) -> str | None:
-        """How the process ended, in words, or None if it still runs."""
-        words = super().exit_reason()
-        failure = None if words is None else self.failure()
-        if failure is None:
-            return words
-        return errors.START_TEXTS["reason.unguarded"].format(place=failure[0])

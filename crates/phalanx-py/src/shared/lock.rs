@@ -334,7 +334,10 @@ unsafe fn take_slowly<L: SharedLocking>(slf: Obj, lock: &L, hold: Hold, patience
                 Ended::OwnerDied(owner)
             } else {
                 let enders = Enders::Holders(lock.handle().offset());
-                raw::wait_shared(slf, L::REASON, patience.deadline(), enders, |how| lock.lock(hold, how))
+                let taken = lock.taken().text.as_ptr().addr();
+                raw::wait_for_lock(slf, L::REASON, patience.deadline(), enders, taken, |how| {
+                    lock.lock(hold, how)
+                })
             };
             match ended {
                 Ended::OwnerDied(_) if lock.recovers() => {

@@ -379,6 +379,7 @@ impl CondWait<'_> {
             deadline: Deadline::NEVER,
             interrupt: if waited.is_ok() { how.interrupt } else { &Steady },
             enders: self.enders,
+            taken: 0,
         };
         loop {
             match lock(&again) {

@@ -169,7 +169,7 @@ unsafe extern "C-unwind" fn wait_for_exit(_: Obj, args: *const Obj, count: isize
             error.restore(Python::assume_attached());
             return ptr::null_mut();
         }
-        let enders = tree::find(pid as u32).map_or(Enders::Unknown, Enders::Process);
+        let enders = Enders::Process(pid as u32);
         let files = [sentinel as i32];
         raw::wait_shared(process, &JOIN, patience.deadline(), enders, |how| {
             wait::shared::watch_files(&files, how)

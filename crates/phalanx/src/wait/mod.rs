@@ -78,7 +78,7 @@ pub enum Enders {
     Unknown,
     /// Those that hold the object at this offset of the arena.
     Holders(u64),
-    /// The process with this number, by ending.
+    /// The process that the system knows by this number, by ending.
     Process(u32),
 }
 
@@ -127,6 +127,8 @@ pub struct How<'a> {
     pub interrupt: &'a dyn Interrupt,
     /// Who can end it, for something shared.
     pub enders: Enders,
+    /// Where, in the arena, stands in 80 bytes of text the place at which a lock was taken; 0 for none.
+    pub taken: usize,
 }
 
 static PLAIN: Reason = Reason {
@@ -143,6 +145,7 @@ impl How<'static> {
             deadline: Deadline::NEVER,
             interrupt: &Steady,
             enders: Enders::Unknown,
+            taken: 0,
         }
     }
 

@@ -53,6 +53,9 @@ struct Node {
     owner: AtomicU64,
     /// Who can end the wait: an object whose holders can, or a process. 0: unknown.
     enders: AtomicU64,
+    /// Where the place stands at which the lock was taken, 0: nowhere.
+    taken: AtomicU64,
+    os_id: AtomicU32,
     reason: [AtomicU64; 3],
     place: [AtomicU64; 10],
     name: [AtomicU64; 4],
@@ -385,6 +388,10 @@ fn enqueue_at(
     node.flags
         .store(how.reason.role as u32 | timed | kind, Ordering::Relaxed);
     node.enders.store(enders, Ordering::Relaxed);
+    let taken = if how.taken == 0 { 0 } else { offset_of(arena, how.taken) };
+    node.taken.store(taken, Ordering::Relaxed);
+    let os_id = roster::me().os_id.load(Ordering::Relaxed);
+    node.os_id.store(os_id, Ordering::Relaxed);
     let word = owner.map_or(0, |word| offset_of(arena, super::key_of(word)));
     node.owner.store(word, Ordering::Relaxed);
     let queued = lot.with(bucket_of(key), |bucket| {
@@ -537,6 +544,10 @@ impl Ticket {
         node.seq.fetch_add(1, Ordering::AcqRel);
         let stop = how.interrupt.check();
         tree::stir();
+        // Asleep again, for whoever looks now; a waker or the detector may have been faster.
+        let _ = node
+            .token
+            .compare_exchange(WAITING, SLEEPING, Ordering::AcqRel, Ordering::Relaxed);
         stop.then_some(Stopped::Interrupted { notified: false })
     }
 
@@ -759,6 +770,10 @@ pub struct Sleeper {
     pub timed: bool,
     /// One unbroken sleep has one number.
     pub seq: u64,
+    /// Its number in the kernel.
+    pub os_id: u32,
+    /// `file:line` where the lock that it waits for was taken.
+    pub taken: String,
     /// Where its node lies.
     pub(crate) at: u32,
 }
@@ -769,6 +784,20 @@ pub fn sleepers() -> Vec<Sleeper> {
     let lot = lot(arena);
     let high = lot.high.load(Ordering::Acquire).min(NODES as u32);
     (0..high).filter_map(|at| look_at(arena, lot, at)).collect()
+}
+
+fn taken_text(arena: &'static Arena, offset: u64) -> String {
+    if offset == 0 {
+        return String::new();
+    }
+    let words: [AtomicU64; 10] = std::array::from_fn(|at| {
+        // SAFETY: a lock that a sleeping thread borrows has ten words of text there.
+        let low = unsafe { arena.word(offset + at as u64 * 8) }.load(Ordering::Relaxed);
+        // SAFETY: as above.
+        let high = unsafe { arena.word(offset + at as u64 * 8 + 4) }.load(Ordering::Relaxed);
+        AtomicU64::new(u64::from(high) << 32 | u64::from(low))
+    });
+    get_text(&words)
 }
 
 fn look_at(arena: &'static Arena, lot: &Lot, at: u32) -> Option<Sleeper> {
@@ -803,6 +832,8 @@ fn look_at(arena: &'static Arena, lot: &Lot, at: u32) -> Option<Sleeper> {
             .map(|word| (word & OWNER, word & super::SCOPED != 0)),
         timed: flags & TIMED != 0,
         seq,
+        os_id: node.os_id.load(Ordering::Relaxed),
+        taken: taken_text(arena, node.taken.load(Ordering::Relaxed)),
         at,
     };
     (asleep() && node.seq.load(Ordering::Acquire) == seq).then_some(sleeper)
@@ -886,4 +917,22 @@ pub fn watch_files(files: &[i32], how: &How<'_>) -> Result<bool, Stopped> {
             }
         }
     }
+}
+
+/// Has the thread of `sleeper`, one of this process, tell of a deadlock that is only to be reported.
+pub(crate) fn report(sleeper: &Sleeper, report: &Report) {
+    let _ = sleeper;
+    REPORTER.with(|reporter| {
+        if let Some(reporter) = reporter {
+            reporter(report);
+        }
+    });
+}
+
+/// Who tells of a deadlock that is only to be reported.
+static REPORTER: Guarded<Option<fn(&Report)>> = Guarded::new(None);
+
+/// Plugs in who tells of a deadlock that is only to be reported.
+pub fn set_reporter(reporter: fn(&Report)) {
+    REPORTER.with(|slot| *slot = Some(reporter));
 }

@@ -14,6 +14,8 @@ static EXCUSE: OnceLock<fn() -> bool> = OnceLock::new();
 pub fn start(excuse: fn() -> bool) {
     let _ = EXCUSE.set(excuse);
     hook::set_look(look);
+    #[cfg(all(target_os = "linux", not(phalanx_sys = "portable")))]
+    hook::set_look_around(super::tree::look_around);
 }
 
 fn look() {
@@ -69,7 +71,7 @@ fn still_so(before: &[Facts], finding: &Finding) -> bool {
 }
 
 /// Is there neither a thread that we cannot see into nor a handler that may run?
-fn nobody_can_wake(threads: &[Facts]) -> bool {
+pub(super) fn nobody_can_wake(threads: &[Facts]) -> bool {
     let known: Vec<u32> = threads.iter().map(|facts| facts.os_id).collect();
     sys::strangers(&known) == Strangers::Asleep && !EXCUSE.get().is_some_and(|excuse| excuse())
 }

@@ -7,5 +7,7 @@ pub mod graph;
 
 #[cfg(not(loom))]
 mod look;
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+pub mod tree;
 #[cfg(not(loom))]
 pub use look::start;
