@@ -461,7 +461,7 @@ def test_a_sibling_that_goes_on_does_not_hide_the_death_of_the_parent(script: Pa
         for work in (first, last):
             ours, theirs = Pipe()
             process = context.Process(target=work, args=(theirs,))
-            process.outlive_parent = work is last
+            process.outlive_parent = True
             process.start(); ours.recv()
         print(process.pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -112,6 +112,25 @@ def _prove_futures() -> None:
     _same(concurrent.futures.thread, "ThreadPoolExecutor", face.ThreadPoolExecutor)
 
 
+def _prove_multiprocessing() -> None:
+    import multiprocessing.connection
+    import multiprocessing.queues
+    import multiprocessing.synchronize
+
+    import phalanx.multiprocessing.connection
+    import phalanx.multiprocessing.queues
+    import phalanx.multiprocessing.synchronize
+
+    face: Any = phalanx.multiprocessing
+    for name in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"):
+        _same(multiprocessing.synchronize, name, getattr(face.synchronize, name))
+    for name in ("Queue", "JoinableQueue", "SimpleQueue"):
+        _same(multiprocessing.queues, name, getattr(face.queues, name))
+    _same(multiprocessing.connection, "Pipe", face.connection.Pipe)
+    for make, ours in ((multiprocessing.Queue, face.queues.Queue), (multiprocessing.Lock, face.synchronize.Lock)):
+        assert type(make()) is ours, f"{make!r} makes a {type(make())!r}"
+
+
 def _same(module: Any, name: str, ours: object) -> None:
     found = getattr(module, name)
     assert found is ours, f"{module.__name__}.{name} is {found!r}, not {ours!r}"
@@ -142,6 +161,8 @@ def prove_tested(module_name: str, tests: Iterable[unittest.TestCase]) -> None:
             _prove_queues(queues)
     if "concurrent_futures" in module_name:
         _prove_futures()
+    if "multiprocessing" in module_name:
+        _prove_multiprocessing()
 
 
 # ---------------------------------------------------------------- run

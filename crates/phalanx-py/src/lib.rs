@@ -11,6 +11,7 @@ mod executor;
 mod future;
 mod heap;
 mod lock;
+mod memory;
 mod place;
 mod queue;
 mod raw;
@@ -50,6 +51,8 @@ mod _core {
     #[pymodule_export]
     use super::lock::RLock;
     #[pymodule_export]
+    use super::memory::{_locked_property, AtomicCounter, SharedBlock, SynchronizedBase};
+    #[pymodule_export]
     use super::queue::{_set_queue_parts, PyLifoQueue, PyPriorityQueue, PyQueue};
     #[pymodule_export]
     use super::shared::block::PayloadBlock;
@@ -73,7 +76,7 @@ mod _core {
     #[pymodule_export]
     use super::{set_main_thread, thread_begin};
 
-    use super::{condition, executor, future, lock, place, queue, shared, simple_queue, sync, watch};
+    use super::{condition, executor, future, lock, memory, place, queue, shared, simple_queue, sync, watch};
     use pyo3::exceptions::PyImportError;
     use pyo3::ffi;
     use pyo3::prelude::*;
@@ -99,6 +102,7 @@ mod _core {
         simple_queue::add(py)?;
         future::add(py)?;
         executor::add(py)?;
+        memory::add(py)?;
         shared::lock::add(module)?;
         shared::sync::add(module)?;
         shared::channel::add(py)?;

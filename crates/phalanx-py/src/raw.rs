@@ -409,7 +409,8 @@ unsafe fn wait_somewhere(
         Ok(result) => Ended::from(result),
         Err(payload) => panicked(&*payload),
     };
-    if matches!(ended, Ended::Yes) {
+    // Whoever woke us from another process holds another interpreter.
+    if matches!(ended, Ended::Yes) && signals.site.is_none() {
         let_the_waker_go(before);
     }
     // SAFETY: the state is the one that was saved last in this thread. The thread may end in here; `signals` and

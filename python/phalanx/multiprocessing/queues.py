@@ -7,6 +7,7 @@ nothing else.
 
 from __future__ import annotations
 
+import threading
 import types
 from multiprocessing import reduction
 from queue import Empty, Full
@@ -157,6 +158,8 @@ class SimpleQueue:
     def _bind(self) -> None:
         self.put = self._writer.send
         self.get = self._reader.recv
+        # Nothing here needs them, but the standard pool takes the first when it ends.
+        self._rlock, self._wlock = threading.Lock(), threading.Lock()
 
     def __getstate__(self) -> tuple[Any, Any]:
         return (self._reader, self._writer)

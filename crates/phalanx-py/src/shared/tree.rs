@@ -178,6 +178,27 @@ unsafe extern "C-unwind" fn wait_for_exit(_: Obj, args: *const Obj, count: isize
     }
 }
 
+/// Copies this process for its parent: see `_template.py`.
+unsafe extern "C-unwind" fn clone_sibling(_: Obj, _: Obj) -> Obj {
+    // SAFETY: attached; the template that calls this has one thread.
+    unsafe {
+        ffi::PyOS_BeforeFork();
+        let made = phalanx::sys::clone_sibling();
+        match made {
+            Ok(0) => ffi::PyOS_AfterFork_Child(),
+            _ => ffi::PyOS_AfterFork_Parent(),
+        }
+        match made {
+            Ok(pid) => ffi::PyLong_FromUnsignedLong(pid.into()),
+            Err(errno) => {
+                let error: PyErr = std::io::Error::from_raw_os_error(errno.raw_os_error()).into();
+                error.restore(Python::assume_attached());
+                ptr::null_mut()
+            }
+        }
+    }
+}
+
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let definition = Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: c"wait_for_exit".as_ptr(),
@@ -201,6 +222,26 @@ timeout: seconds, None for no limit. Raises phalanx.DeadlockError if the child c
         )?
     };
     module.add("wait_for_exit", function)?;
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: c"clone_sibling".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            // SAFETY: only the promise about unwinding differs, and the caller is C.
+            PyCFunction: unsafe { std::mem::transmute::<raw::NoArgs, ffi::PyCFunction>(clone_sibling) },
+        },
+        ml_flags: ffi::METH_NOARGS,
+        ml_doc: c"clone_sibling()\n--\n\n\
+Fork, with the own parent as the parent of the new process. Returns its pid, 0 in the new process.\n\n\
+Raises OSError where the kernel cannot do that. For a process with a single thread."
+            .as_ptr(),
+    }));
+    // SAFETY: as above.
+    let function = unsafe {
+        Bound::from_owned_ptr_or_err(
+            module.py(),
+            ffi::PyCFunction_NewEx(definition, ptr::null_mut(), ptr::null_mut()),
+        )?
+    };
+    module.add("clone_sibling", function)?;
     let hooks = pyo3::types::PyDict::new(module.py());
     hooks.set_item("before", module.getattr("fork_before")?)?;
     hooks.set_item("after_in_parent", module.getattr("fork_parent")?)?;

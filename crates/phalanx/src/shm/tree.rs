@@ -140,6 +140,9 @@ fn enter() -> u32 {
             loop {
                 let number = allot(arena, 0);
                 handle::hold_all(arena, arena.process(number).seat.load(Ordering::Relaxed));
+                if number == 1 {
+                    name_entry(arena.process(number), "MainProcess");
+                }
                 // Not if we were stopped for so long that somebody has given us up.
                 if claim(arena, number) {
                     break number;
@@ -231,14 +234,18 @@ pub fn born() {
 
 /// Names this process for reports; 48 bytes of UTF-8 at the most are kept.
 pub fn set_name(name: &str) {
-    let Some(arena) = arena() else { return };
+    if let Some(arena) = arena() {
+        name_entry(arena.process(number()), name);
+    }
+}
+
+fn name_entry(entry: &Process, name: &str) {
     let mut bytes = [0; 48];
     let mut end = name.len().min(bytes.len());
     while !name.is_char_boundary(end) {
         end -= 1;
     }
     bytes[..end].copy_from_slice(&name.as_bytes()[..end]);
-    let entry = arena.process(number());
     for (word, chunk) in entry.name.iter().zip(bytes.chunks_exact(8)) {
         let mut eight = [0; 8];
         eight.copy_from_slice(chunk);

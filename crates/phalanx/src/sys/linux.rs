@@ -114,6 +114,7 @@ fn sleeps_for_good(id: u32) -> bool {
 }
 
 pub(super) fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    super::sibling::remember(before, parent, child);
     // SAFETY: the three are plain functions that live as long as the program.
     let failed = unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
     assert_eq!(failed, 0, "no memory to register the fork handlers");

@@ -59,6 +59,10 @@ mod bond;
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 mod shared;
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+mod sibling;
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+pub use sibling::clone_sibling;
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub use bond::{bond_signal, end_with, loosen};
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub use shared::*;

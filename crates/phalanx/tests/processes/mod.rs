@@ -71,10 +71,16 @@ pub fn patiently() -> How<'static> {
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + SOON;
     while !done() {
-        assert!(Instant::now() < end, "waited in vain: {what}");
+        assert!(Instant::now() < end, "waited in vain: {what}; {}", state());
         // Only to leave the processor to those waited for.
         thread::sleep(Duration::from_micros(200));
     }
+}
+
+/// What may say why something does not happen.
+fn state() -> String {
+    let lives: Vec<tree::Life> = tree::living().into_iter().map(tree::life).collect();
+    format!("{:?} in use, {lives:?}, {:?}", heap::usage(), wait::shared::sleepers())
 }
 
 /// `len` words, zero at first, in plain memory that children share; nothing of what is tested takes part.

@@ -1,0 +1,619 @@
+//! Processes that are killed: at every named point of the protocols, and at random.
+//!
+//! What must hold for the others: at most the item in the hands of the dead is lost, none comes twice, none is torn, nobody
+//! waits for ever, and in the end not one byte of the arena is in use.
+//!
+//! The storms are short here; `PHALANX_STORM_ROUNDS=100` makes them last that many times as long.
+#![cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a clock round everything, and pauses between random kills"
+)]
+
+mod processes;
+
+use phalanx::channel::{Ended, INLINE, Limits, Ring};
+use phalanx::shm::{Handle, heap, point, tree};
+use phalanx::sync::shared::{Event, Mutex, RMutex, Semaphore};
+use phalanx::sync::{Hold, NotLocked};
+use phalanx::wait::{How, Stopped};
+use processes::{
+    Child, Dice, Ending, Placed, Shape, alone, alone_for, fork, get, get_and, patiently, put, try_get, until, used, words,
+};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+const NO_LIMITS: Limits = Limits {
+    maxsize: 0,
+    ceiling: u64::MAX,
+};
+
+fn make(limits: Limits) -> (Handle, &'static Ring) {
+    let handle = Ring::make(limits).unwrap();
+    // SAFETY: the arena is never unmapped, and the callers keep the handle as long as the ring is used.
+    let ring = unsafe { &*std::ptr::from_ref(Ring::of(&handle)) };
+    (handle, ring)
+}
+
+/// Runs `deed` in a child that is killed at the `nth` visit of `point`. `false`: it never came there.
+fn killed_at(point: &str, nth: u32, deed: impl FnOnce()) -> bool {
+    let mut child = fork(|| {
+        assert!(point::arm(point, nth), "no point {point}");
+        deed();
+    });
+    let ending = child.ending();
+    processes::buried(child.number);
+    assert!(
+        matches!(ending, Ending::Killed(libc::SIGKILL) | Ending::Exited(0)),
+        "{point} {nth}: {ending:?}"
+    );
+    ending != Ending::Exited(0)
+}
+
+/// Everything that is in the ring, in order.
+fn drain(ring: &Ring) -> Vec<u64> {
+    std::iter::from_fn(|| try_get(ring)).collect()
+}
+
+#[test]
+fn every_point_is_visited() {
+    // Each name occurs in one of the tests below; this one notices a new one.
+    let known = [
+        "put.before_commit",
+        "put.after_commit",
+        "put.payload",
+        "get.before_commit",
+        "get.after_commit",
+        "get.payload",
+        "grow",
+        "acquire",
+        "release",
+        "queued",
+        "notify",
+        "barrier",
+    ];
+    for name in point::NAMES {
+        assert!(known.contains(name), "{name} is new: say in tests/crash.rs what its death leaves");
+    }
+}
+
+// ---------------------------------------------------------------- the ring
+
+const SHAPES: [Shape; 5] = [
+    Shape::Small(8),
+    Shape::Small(5_001),
+    Shape::Small(INLINE),
+    Shape::Large(300),
+    Shape::Large(150_000),
+];
+
+#[test]
+fn a_putter_that_is_killed() {
+    alone_for("a_putter_that_is_killed", Duration::from_secs(180), || {
+        let before = used();
+        let mut visits = 0;
+        for point in ["put.before_commit", "put.after_commit", "put.payload"] {
+            for shape in SHAPES {
+                for nth in [1, 2, 3, 9, 20] {
+                    let (handle, ring) = make(NO_LIMITS);
+                    let done = words(1);
+                    // 0 to 4 by us, from 100 by the one that dies, from 200 by us again.
+                    (0..5).for_each(|number| put(ring, number, Shape::of(number), &patiently()).unwrap());
+                    let killed = killed_at(point, nth, || {
+                        for number in 100..130 {
+                            put(ring, number, shape, &patiently()).unwrap();
+                            done[0].store(number - 99, Ordering::Relaxed);
+                        }
+                    });
+                    visits += u32::from(killed);
+                    assert_eq!(killed, point != "put.payload" || matches!(shape, Shape::Large(_)));
+                    let done = done[0].load(Ordering::Relaxed);
+                    (200..205).for_each(|number| put(ring, number, shape, &patiently()).unwrap());
+                    // Dead after the commit, it has put one that it does not know of.
+                    let there = done + u64::from(killed && point == "put.after_commit");
+                    let expected: Vec<u64> = (0..5).chain(100..100 + there).chain(200..205).collect();
+                    assert_eq!(drain(ring), expected, "{point} {shape:?} {nth}");
+                    drop(handle);
+                    assert_eq!(used(), before, "{point} {shape:?} {nth}: bytes are lost");
+                }
+            }
+        }
+        assert!(visits >= 60);
+    });
+}
+
+#[test]
+fn a_getter_that_is_killed() {
+    alone_for("a_getter_that_is_killed", Duration::from_secs(180), || {
+        let before = used();
+        for point in ["get.before_commit", "get.after_commit", "get.payload"] {
+            if !point::NAMES.contains(&point) {
+                continue;
+            }
+            for shape in SHAPES {
+                for nth in [1, 2, 3, 9, 20] {
+                    let (handle, ring) = make(NO_LIMITS);
+                    let done = words(1);
+                    (0..40).for_each(|number| put(ring, number, shape, &patiently()).unwrap());
+                    let killed = killed_at(point, nth, || {
+                        for expected in 0..30 {
+                            assert_eq!(get(ring, &patiently()).unwrap(), expected);
+                            done[0].store(expected + 1, Ordering::Relaxed);
+                        }
+                    });
+                    assert_eq!(killed, point != "get.payload" || matches!(shape, Shape::Large(_)));
+                    let done = done[0].load(Ordering::Relaxed);
+                    // What it had taken and not said is lost with it, one at the most.
+                    let taken = done + u64::from(killed && point != "get.before_commit");
+                    put(ring, 40, shape, &patiently()).unwrap();
+                    assert_eq!(drain(ring), (taken..41).collect::<Vec<u64>>(), "{point} {shape:?} {nth}");
+                    drop(handle);
+                    assert_eq!(used(), before, "{point} {shape:?} {nth}: bytes are lost");
+                }
+            }
+        }
+    });
+}
+
+/// The table of a queue of tasks stays right: what the dead had taken counts as in its hands, what it had not as queued.
+#[test]
+fn a_worker_that_is_killed() {
+    alone_for("a_worker_that_is_killed", Duration::from_secs(120), || {
+        let before = used();
+        for point in ["get.before_commit", "get.after_commit"] {
+            for nth in [1, 2, 7] {
+                let (handle, ring) = make(NO_LIMITS);
+                let queued = || ring.len() as u64;
+                (0..10).for_each(|number| put(ring, number, Shape::of(number), &patiently()).unwrap());
+                let killed = killed_at(point, nth, || {
+                    loop {
+                        get_and(ring, &patiently(), true).unwrap();
+                        ring.hands().done(queued).unwrap();
+                    }
+                });
+                assert!(killed);
+                put(ring, 10, Shape::Small(8), &patiently()).unwrap();
+                let taken = u64::from(point == "get.after_commit");
+                // The next get finds out what the dead had begun.
+                get_and(ring, &patiently(), true).unwrap();
+                ring.hands().done(queued).unwrap();
+                // It had done all before the nth; of that one it had taken it or not.
+                let left = 10 - u64::from(nth - 1) - taken;
+                assert_eq!(ring.len() as u64, left, "{point} {nth}");
+                assert_eq!(ring.unfinished(), left + taken, "{point} {nth}");
+                let ended = ring.hands().join(&How::at_most(Duration::from_millis(300)), queued);
+                match (taken, ended) {
+                    (0, Ok(false)) | (1, Err(Stopped::Hopeless)) => {}
+                    (_, ended) => panic!("{point} {nth}: {ended:?}"),
+                }
+                assert_eq!(ring.hands().forget_the_dead(), taken);
+                for _ in 0..left {
+                    get_and(ring, &patiently(), true).unwrap();
+                    ring.hands().done(queued).unwrap();
+                }
+                assert!(ring.hands().join(&patiently(), queued).unwrap());
+                assert!(ring.hands().done(queued).is_err());
+                drop(handle);
+                assert_eq!(used(), before);
+            }
+        }
+    });
+}
+
+/// A getter sleeps, the putter dies between its commit and the wake-up; and the other way round.
+#[test]
+fn a_wakeup_that_dies_with_its_sender() {
+    alone_for("a_wakeup_that_dies_with_its_sender", Duration::from_secs(120), || {
+        for point in ["put.after_commit", "notify"] {
+            for sleepers in [1, 3] {
+                let (_handle, ring) = make(NO_LIMITS);
+                let getters: Vec<Child> = (0..sleepers)
+                    .map(|_| fork(|| assert!(get(ring, &patiently()).is_ok())))
+                    .collect();
+                until("they sleep", || phalanx::wait::shared::sleepers().len() == sleepers);
+                assert!(killed_at(point, 1, || put(ring, 1, Shape::Large(500), &patiently()).unwrap()));
+                // One has the item; the others get one each.
+                (1..sleepers).for_each(|_| put(ring, 2, Shape::Small(8), &patiently()).unwrap());
+                getters.into_iter().for_each(Child::join);
+                assert!(ring.is_empty());
+            }
+        }
+        for point in ["get.after_commit", "notify"] {
+            let (_handle, ring) = make(Limits {
+                maxsize: 1,
+                ..NO_LIMITS
+            });
+            put(ring, 1, Shape::Small(8), &patiently()).unwrap();
+            let putter = fork(|| put(ring, 2, Shape::Small(8), &patiently()).unwrap());
+            until("it sleeps", || phalanx::wait::shared::sleepers().len() == 1);
+            assert!(killed_at(point, 1, || assert_eq!(get(ring, &patiently()).unwrap(), 1)));
+            putter.join();
+            assert_eq!(get(ring, &patiently()).unwrap(), 2);
+        }
+    });
+}
+
+/// A sleeper dies in the queue; the wake-up goes to another one.
+#[test]
+fn a_sleeper_that_is_killed() {
+    alone_for("a_sleeper_that_is_killed", Duration::from_secs(120), || {
+        let before = used();
+        for nth in [1, 2] {
+            let (handle, ring) = make(NO_LIMITS);
+            let patient = fork(|| assert_eq!(get(ring, &patiently()).unwrap(), 7));
+            until("it sleeps", || phalanx::wait::shared::sleepers().len() == 1);
+            let mut victim = fork(|| {
+                point::arm("queued", nth);
+                // Woken once without effect before it comes there the second time.
+                loop {
+                    let _ = get(ring, &How::at_most(Duration::from_millis(5)));
+                }
+            });
+            until("its end", || victim.has_ended());
+            put(ring, 7, Shape::Large(9_000), &patiently()).unwrap();
+            patient.join();
+            assert_eq!(victim.ending(), Ending::Killed(libc::SIGKILL));
+            processes::buried(victim.number);
+            assert!(ring.is_empty());
+            drop(handle);
+            assert_eq!(used(), before);
+        }
+    });
+}
+
+#[test]
+fn the_heap_grows_under_a_dead_one() {
+    alone("the_heap_grows_under_a_dead_one", || {
+        let before = used();
+        for size in [100_000, 64 << 20, 100_000] {
+            for _ in 0..3 {
+                // The point is reached only where the file has to grow.
+                let free = heap::usage().1 as usize;
+                killed_at("grow", 1, || {
+                    heap::allocate(free + size).unwrap();
+                });
+                let blocks: Vec<u64> = (0..20).map(|_| heap::allocate(200_000).unwrap()).collect();
+                let large = heap::allocate(free + size).unwrap();
+                blocks.into_iter().chain([large]).for_each(heap::free);
+                assert_eq!(used(), before);
+            }
+        }
+    });
+}
+
+// ---------------------------------------------------------------- the primitives
+
+/// Takes the lock; if its owner has died, says that all is well. How often it did so.
+fn lock_or_recover(lock: impl Fn() -> Result<bool, Stopped>, recover: impl Fn() -> bool) -> u32 {
+    let mut recovered = 0;
+    loop {
+        match lock() {
+            Ok(true) => return recovered,
+            Err(Stopped::OwnerDied(_)) => recovered += u32::from(recover()),
+            ended => panic!("{ended:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_owner_that_is_killed() {
+    alone_for("an_owner_that_is_killed", Duration::from_secs(120), || {
+        for point in ["acquire", "release"] {
+            for nth in [1, 2, 5] {
+                let mutex = Placed::new(Mutex::new());
+                let rmutex = Placed::new(RMutex::new());
+                assert!(killed_at(point, nth, || {
+                    loop {
+                        assert!(mutex.lock(Hold::Scoped, &patiently()).unwrap());
+                        mutex.unlock().unwrap();
+                    }
+                }));
+                assert!(killed_at(point, nth, || {
+                    loop {
+                        assert!(rmutex.lock(&patiently()).unwrap());
+                        assert!(rmutex.lock(&patiently()).unwrap());
+                        rmutex.unlock().unwrap();
+                        rmutex.unlock().unwrap();
+                    }
+                }));
+                assert!(mutex.is_locked());
+                let lock = || mutex.lock(Hold::Plain, &patiently());
+                assert_eq!(lock_or_recover(lock, || mutex.recover()), 1, "{point} {nth}");
+                assert_eq!(lock_or_recover(|| rmutex.lock(&patiently()), || rmutex.recover()), 1);
+                assert_eq!(rmutex.count(), 1);
+                assert_eq!((mutex.unlock(), mutex.unlock()), (Ok(()), Err(NotLocked)));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_waiter_that_is_killed() {
+    alone_for("a_waiter_that_is_killed", Duration::from_secs(120), || {
+        let (mutex, semaphore, event) = (
+            Placed::new(Mutex::new()),
+            Placed::new(Semaphore::new(0).unwrap()),
+            Placed::new(Event::new()),
+        );
+        for _ in 0..3 {
+            assert!(mutex.lock(Hold::Plain, &patiently()).unwrap());
+            for deed in 0..3 {
+                assert!(killed_at("queued", 1, || {
+                    let _ = match deed {
+                        0 => mutex.lock(Hold::Plain, &patiently()),
+                        1 => semaphore.acquire(&patiently()),
+                        _ => event.wait(&patiently()),
+                    };
+                }));
+            }
+            let waiters = [
+                fork(|| assert!(mutex.lock(Hold::Plain, &patiently()).unwrap())),
+                fork(|| assert!(semaphore.acquire(&patiently()).unwrap())),
+                fork(|| assert!(event.wait(&patiently()).unwrap())),
+            ];
+            until("they sleep", || phalanx::wait::shared::sleepers().len() == 3);
+            mutex.unlock().unwrap();
+            semaphore.release(1).unwrap();
+            event.set();
+            waiters.into_iter().for_each(Child::join);
+            event.clear();
+            // Its last owner has gone without giving it back.
+            assert_eq!(lock_or_recover(|| mutex.lock(Hold::Plain, &patiently()), || mutex.recover()), 1);
+            mutex.unlock().unwrap();
+        }
+    });
+}
+
+// ---------------------------------------------------------------- storms
+
+fn rounds() -> u32 {
+    let rounds = std::env::var("PHALANX_STORM_ROUNDS").ok();
+    rounds.map_or(1, |rounds| rounds.parse().expect("PHALANX_STORM_ROUNDS is a number"))
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("PHALANX_STORM_SEED").ok();
+    let seed = seed.map_or_else(phalanx::sys::now, |seed| seed.parse().expect("a number"));
+    eprintln!("PHALANX_STORM_SEED={seed}");
+    seed
+}
+
+/// Keeps `roles` alive: kills one of them now and then, for `time`, and puts another one in its place. The number of kills.
+fn storm(dice: &mut Dice, time: Duration, children: &mut Vec<(usize, Child)>, born: impl Fn(usize) -> Child) -> u64 {
+    let end = Instant::now() + time;
+    let mut killed = 0;
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_micros(200 + dice.below(9_000)));
+        let at = dice.below(children.len() as u64) as usize;
+        let (role, child) = &mut children[at];
+        child.kill();
+        // Mostly it is reaped at once; sometimes the others find a zombie.
+        if dice.below(4) == 0 {
+            until("its end", || child.has_ended());
+            tree::is_dead(child.number);
+        }
+        assert_eq!(child.ending(), Ending::Killed(libc::SIGKILL), "a survivor had failed before");
+        killed += 1;
+        *child = born(*role);
+    }
+    killed
+}
+
+/// Producers and consumers of numbered items on one ring, killed at random.
+fn ring_storm(dice: &mut Dice, limits: Limits, time: Duration) -> String {
+    const ITEMS: usize = 8_000_000;
+    const STOP: u64 = u64::MAX;
+    let before = used();
+    let (handle, ring) = make(limits);
+    // What each item went through: 1 is about to be put, 2 has been put; and how often it was got.
+    let (sent, got) = (words(ITEMS), words(ITEMS));
+    let next = words(1);
+    let stop = words(1);
+    let producer = || {
+        while stop[0].load(Ordering::Relaxed) == 0 {
+            let number = next[0].fetch_add(1, Ordering::Relaxed);
+            if number as usize >= ITEMS {
+                break;
+            }
+            sent[number as usize].store(1, Ordering::Relaxed);
+            put(ring, number, Shape::of(number), &patiently()).unwrap();
+            sent[number as usize].store(2, Ordering::Relaxed);
+        }
+    };
+    let consumer = || {
+        loop {
+            let number = get(ring, &patiently()).unwrap();
+            if number == STOP {
+                break;
+            }
+            got[number as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    // Roles: 0 and 1 produce, 2 and 3 consume.
+    let born = |role: usize| if role < 2 { fork(producer) } else { fork(consumer) };
+    let mut children: Vec<(usize, Child)> = (0..4).map(|role| (role, born(role))).collect();
+    let killed = storm(dice, time, &mut children, born);
+    stop[0].store(1, Ordering::Relaxed);
+    let (producers, consumers): (Vec<_>, Vec<_>) = children.into_iter().partition(|(role, _)| *role < 2);
+    producers.into_iter().for_each(|(_, child)| child.join());
+    for _ in &consumers {
+        put(ring, STOP, Shape::Small(8), &patiently()).unwrap();
+    }
+    consumers.into_iter().for_each(|(_, child)| child.join());
+    assert!(ring.is_empty());
+
+    let items = (next[0].load(Ordering::Relaxed) as usize).min(ITEMS);
+    let states = || (0..items).map(|at| (sent[at].load(Ordering::Relaxed), got[at].load(Ordering::Relaxed)));
+    let lost = states().filter(|&(sent, got)| sent != 0 && got == 0).count() as u64;
+    let doubled = states().filter(|&(_, got)| got > 1).count();
+    let invented = states().filter(|&(sent, got)| sent == 0 && got > 0).count();
+    assert_eq!((doubled, invented), (0, 0));
+    assert!(lost <= killed, "{lost} lost, {killed} killed");
+    assert!(items as u64 > killed, "{items} items: nothing went on");
+    drop(handle);
+    until("everything to be given back", || {
+        tree::patrol();
+        used() == before
+    });
+    for page in [sent, got] {
+        // SAFETY: made by `words`; nobody uses it any more.
+        unsafe { libc::munmap(page.as_ptr().cast_mut().cast(), ITEMS * 8) };
+    }
+    format!("{items} items, {killed} killed, {lost} lost")
+}
+
+#[test]
+fn a_storm_over_a_ring() {
+    let rounds = rounds();
+    alone_for("a_storm_over_a_ring", Duration::from_secs(60 + u64::from(rounds) * 20), || {
+        let mut dice = Dice::new(seed());
+        for round in 0..rounds {
+            for limits in [
+                NO_LIMITS,
+                Limits {
+                    maxsize: 5,
+                    ceiling: 100_000,
+                },
+            ] {
+                let told = ring_storm(&mut dice, limits, Duration::from_millis(1_500));
+                eprintln!("round {round}, {limits:?}: {told}");
+            }
+        }
+    });
+}
+
+/// Locks, permits and events that everybody uses, killed at random. What the dead held is recovered; all others go on.
+#[test]
+fn a_storm_over_the_primitives() {
+    let rounds = rounds();
+    alone_for("a_storm_over_the_primitives", Duration::from_secs(60 + u64::from(rounds) * 10), || {
+        let mut dice = Dice::new(seed());
+        let before = used();
+        for round in 0..rounds {
+            let (mutex, rmutex, ping, pong) = (
+                Placed::new(Mutex::new()),
+                Placed::new(RMutex::new()),
+                Placed::new(Event::new()),
+                Placed::new(Semaphore::new(1).unwrap()),
+            );
+            // Twice the same number, changed under each lock: the dead leave them different, nobody else does.
+            let (pairs, stop, steps) = (words(4), words(1), words(4));
+            let change = |at: usize, recovered: u32| {
+                let (one, other) = (&pairs[2 * at], &pairs[2 * at + 1]);
+                let (first, second) = (one.load(Ordering::Relaxed), other.load(Ordering::Relaxed));
+                assert!(first == second || recovered > 0, "two were inside");
+                one.store(first + 1, Ordering::Relaxed);
+                other.store(first + 1, Ordering::Relaxed);
+            };
+            let work = |role: usize| {
+                while stop[0].load(Ordering::Relaxed) == 0 {
+                    let recovered =
+                        lock_or_recover(|| mutex.lock(Hold::Scoped, &patiently()), || mutex.recover());
+                    change(0, recovered);
+                    mutex.unlock().unwrap();
+                    let recovered = lock_or_recover(|| rmutex.lock(&patiently()), || rmutex.recover());
+                    rmutex.lock(&patiently()).unwrap();
+                    change(1, recovered);
+                    rmutex.unlock().unwrap();
+                    rmutex.unlock().unwrap();
+                    if role.is_multiple_of(2) {
+                        ping.set();
+                        // A permit may have died with somebody: it is not for ever that we wait.
+                        if pong.acquire(&How::at_most(Duration::from_millis(2))).unwrap() {
+                            pong.release(1).unwrap();
+                        }
+                    } else {
+                        let _ = ping.wait(&How::at_most(Duration::from_millis(2))).unwrap();
+                        ping.clear();
+                    }
+                    steps[role].fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            let work = &work;
+            let born = |role: usize| fork(move || work(role));
+            let mut children: Vec<(usize, Child)> = (0..4).map(|role| (role, born(role))).collect();
+            let killed = storm(&mut dice, Duration::from_millis(1_500), &mut children, born);
+            let all: Vec<u64> = steps.iter().map(|steps| steps.load(Ordering::Relaxed)).collect();
+            until("everybody to go on", || {
+                steps.iter().zip(&all).all(|(steps, before)| steps.load(Ordering::Relaxed) > before + 2)
+            });
+            stop[0].store(1, Ordering::Relaxed);
+            children.into_iter().for_each(|(_, child)| child.join());
+            eprintln!("round {round}: {killed} killed, steps {all:?}");
+        }
+        until("everything to be given back", || {
+            tree::patrol();
+            used() == before && phalanx::wait::shared::sleepers().is_empty()
+        });
+    });
+}
+
+/// Whole families: children that start children, all with handles and queued items, killed from above and below.
+#[test]
+fn a_storm_over_families() {
+    let rounds = rounds();
+    alone_for("a_storm_over_families", Duration::from_secs(60 + u64::from(rounds) * 10), || {
+        let mut dice = Dice::new(seed());
+        let before = used();
+        for _ in 0..rounds {
+            let (handle, ring) = make(Limits {
+                maxsize: 50,
+                ceiling: 300_000,
+            });
+            let counter = words(1);
+            let grown = |seed: u64| {
+                let mut dice = Dice::new(seed);
+                let mut mine: BTreeMap<u64, Handle> = BTreeMap::new();
+                loop {
+                    let number = counter[0].fetch_add(1, Ordering::Relaxed);
+                    match dice.below(6) {
+                        0 | 1 => match put(ring, number, Shape::of(number), &How::at_most(Duration::ZERO)) {
+                            Ok(()) | Err(Ended::TimedOut) => {}
+                            Err(ended) => panic!("{ended:?}"),
+                        },
+                        2 | 3 => {
+                            try_get(ring);
+                        }
+                        4 => drop(mine.insert(dice.below(20), Handle::new(1, dice.below(9_000) as usize + 1).unwrap())),
+                        _ if dice.below(40) == 0 => {
+                            let seed = dice.word();
+                            let mut child = fork(|| {
+                                let mut dice = Dice::new(seed);
+                                for _ in 0..dice.below(500) {
+                                    let _ = try_get(ring);
+                                    drop(Handle::new(2, 500).unwrap());
+                                }
+                            });
+                            if dice.below(2) == 0 {
+                                child.kill();
+                            }
+                            child.ending();
+                        }
+                        _ => drop(mine.remove(&dice.below(20))),
+                    }
+                }
+            };
+            let grown = &grown;
+            let born = |role: usize| {
+                let seed = phalanx::sys::now() + role as u64;
+                fork(move || grown(seed))
+            };
+            let mut children: Vec<(usize, Child)> = (0..3).map(|role| (role, born(role))).collect();
+            storm(&mut dice, Duration::from_millis(1_000), &mut children, born);
+            for (_, child) in children {
+                child.kill();
+                child.perish();
+            }
+            // The ring works, whatever happened.
+            while try_get(ring).is_some() {}
+            put(ring, 5, Shape::Large(70_000), &patiently()).unwrap();
+            assert_eq!(try_get(ring), Some(5));
+            drop(handle);
+        }
+        until("everything to be given back", || {
+            tree::patrol();
+            used() == before && tree::living().len() == 1
+        });
+    });
+}
