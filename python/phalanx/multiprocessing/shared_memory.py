@@ -79,7 +79,7 @@ class SharedMemory(_std.SharedMemory):  # type: ignore[misc]
                 continue
             self._name = made_up
             return
-        path = f"/{name}" if self._prepend_leading_slash else name
+        path = _whole(f"/{name}" if self._prepend_leading_slash else name)
         self._fd = _posixshmem.shm_open(path, self._flags, mode=self._mode)
         self._name = path
 
@@ -99,12 +99,19 @@ class SharedMemory(_std.SharedMemory):  # type: ignore[misc]
         """
         if not self._name:
             return
-        _posixshmem.shm_unlink(self._name)
+        _posixshmem.shm_unlink(_whole(self._name))
         if self._track is None:
             # Our tracker may know it from its maker. It complains about what it does not know.
             resource_tracker.register(self._name, "shared_memory")
         if self._track is not False:
             resource_tracker.unregister(self._name, "shared_memory")
+
+
+def _whole(path: str) -> str:
+    """Refuse a name that the system would read only a part of; before 3.13 the functions below do not."""
+    if "\0" in path:
+        raise ValueError("embedded null character")
+    return path
 
 
 class ShareableList(_std.ShareableList):  # type: ignore[misc]

@@ -1,6 +1,8 @@
 //! The one arena of this process: made, or taken over from the parent.
 
-use super::layout::{HEAP, Header, LEAST, LOT, LOT_BYTES, MAGIC, MOST, NUMBERS, PROCESSES, Process, UNIT, UNITS, VERSION};
+use super::layout::{
+    HEAP, Header, LARGE, LEAST, LOT, LOT_BYTES, MAGIC, MOST, NUMBERS, PROCESSES, Process, UNIT, UNITS, VERSION, ZONES,
+};
 use crate::prim::{AtomicPtr, AtomicU32, AtomicU64, Guarded, Ordering};
 use crate::sys;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -127,9 +129,15 @@ fn make() -> Result<Arena, Refused> {
         eight.copy_from_slice(bytes);
         word.store(u64::from_le_bytes(eight), Ordering::Relaxed);
     }
-    header.units.store(16, Ordering::Relaxed);
+    for zone in 0..ZONES {
+        let first = arena.first_unit(zone);
+        header.units[zone].store(if zone == 0 { 16 } else { first }, Ordering::Relaxed);
+        header.lowest[zone].store(first, Ordering::Relaxed);
+    }
+    header.length.store(first as u64, Ordering::Relaxed);
     header.version.store(VERSION, Ordering::Relaxed);
     header.magic.store(MAGIC, Ordering::Release);
+    arena.advise();
     Ok(arena)
 }
 
@@ -152,7 +160,9 @@ fn open(file: OwnedFd) -> Result<Arena, Refused> {
         return Err(Refused::Version(version));
     }
     let base = sys::map(file.as_fd(), reserved)?;
-    Ok(Arena { base, file })
+    let arena = Arena { base, file };
+    arena.advise();
+    Ok(arena)
 }
 
 impl Arena {
@@ -166,6 +176,13 @@ impl Arena {
         self.header().tree.each_ref().map(|word| word.load(Ordering::Relaxed))
     }
 
+    /// Huge pages are welcome where the large runs lie.
+    fn advise(&self) {
+        let first = HEAP + self.first_unit(1) as usize * UNIT;
+        // SAFETY: whole pages of the mapping.
+        unsafe { sys::welcome_huge_pages(self.at(first), self.reserved() - first) };
+    }
+
     fn reserved(&self) -> usize {
         self.header().reserved.load(Ordering::Relaxed) as usize
     }
@@ -173,6 +190,22 @@ impl Arena {
     /// How many units the heap can have at the most.
     pub(super) fn most_units(&self) -> u32 {
         ((self.reserved() - HEAP) / UNIT) as u32
+    }
+
+    /// Where a zone begins. Unit 0 stays unused: 0 means none.
+    pub(super) fn first_unit(&self, zone: usize) -> u32 {
+        match zone {
+            0 => 1,
+            _ => self.most_units() / 4 / LARGE * LARGE,
+        }
+    }
+
+    /// Where a zone ends at the latest.
+    pub(super) fn last_unit(&self, zone: usize) -> u32 {
+        match zone {
+            0 => self.first_unit(1),
+            _ => self.most_units() / LARGE * LARGE,
+        }
     }
 
     /// The address of `offset`, which lies inside the file.
@@ -224,7 +257,9 @@ impl Arena {
     /// The unit that holds `offset`, if it lies in the heap as it is now.
     pub(super) fn unit_of(&self, offset: u64) -> Option<u32> {
         let index = (offset as usize).checked_sub(HEAP)? / UNIT;
-        (index < self.header().units.load(Ordering::Acquire) as usize).then_some(index as u32)
+        let index = u32::try_from(index).ok()?;
+        let zone = usize::from(index >= self.first_unit(1));
+        (index < self.header().units[zone].load(Ordering::Acquire)).then_some(index)
     }
 
     /// An atomic word anywhere in the arena.

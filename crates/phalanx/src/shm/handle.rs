@@ -178,23 +178,27 @@ impl Clone for Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         let Some(arena) = arena() else { return };
-        let seat = arena.process(tree::number()).seat.load(Ordering::Relaxed);
-        let last = HELD.with(|held| match held.get_mut(&self.offset) {
-            Some(count) if *count > 1 => {
-                *count -= 1;
-                false
-            }
-            _ => {
-                let last = held.remove(&self.offset).is_some();
-                if last {
-                    // Here, lest another thread takes it up between the two.
-                    unset(arena, self.offset, seat);
+        let one_of_many = || {
+            HELD.with(|held| match held.get_mut(&self.offset) {
+                Some(count) if *count > 1 => {
+                    *count -= 1;
+                    true
                 }
-                last
-            }
+                _ => false,
+            })
+        };
+        if one_of_many() {
+            return;
+        }
+        let seat = arena.process(tree::number()).seat.load(Ordering::Relaxed);
+        let ours = heap::while_none_is_freed(arena, || {
+            // Another thread may have taken it up meanwhile.
+            !one_of_many()
+                && HELD.with(|held| held.remove(&self.offset).is_some())
+                && let_go(arena, self.offset, seat)
         });
-        if last {
-            free_if_unused(arena, self.offset);
+        if ours {
+            free(self.offset);
         }
     }
 }
@@ -206,6 +210,9 @@ pub fn holders(offset: u64) -> Vec<u32> {
     };
     let object = object(arena, offset);
     let mut all = Vec::new();
+    if object.block.owner.load(Ordering::Acquire) != OBJECT {
+        return all;
+    }
     if object.block.transit.load(Ordering::Acquire) != 0 {
         all.push(0);
     }
@@ -226,34 +233,31 @@ fn set(arena: &Arena, offset: u64, seat: u32) {
     }
 }
 
-fn unset(arena: &Arena, offset: u64, seat: u32) {
-    if (seat as usize) < SEATS {
-        object(arena, offset).holders[seat as usize / 64].fetch_and(!(1 << (seat % 64)), Ordering::AcqRel);
+/// While none is freed: the process in `seat` does not hold the object any more. `true`: nobody does, and the caller frees it.
+fn let_go(arena: &Arena, offset: u64, seat: u32) -> bool {
+    let object = object(arena, offset);
+    let (at, bit) = (seat as usize / 64, 1 << (seat % 64));
+    let others = object.holders.iter().enumerate().any(|(word_at, word)| {
+        let word = word.load(Ordering::Acquire);
+        (if word_at == at { word & !bit } else { word }) != 0
+    });
+    if others || object.block.transit.load(Ordering::Acquire) != 0 {
+        if at < object.holders.len() {
+            object.holders[at].fetch_and(!bit, Ordering::AcqRel);
+        }
+        return false;
     }
+    // The last one leaves its bit: killed before this it still holds the object, killed after it the object is its own.
+    let mine = u64::from(tree::number());
+    let owner = &object.block.owner;
+    owner
+        .compare_exchange(OBJECT, mine, Ordering::AcqRel, Ordering::Relaxed)
+        .is_ok()
 }
 
-fn free_if_unused(arena: &Arena, offset: u64) {
-    let object = object(arena, offset);
-    let unused = || {
-        object.block.transit.load(Ordering::Acquire) == 0
-            && object.holders.iter().all(|word| word.load(Ordering::Acquire) == 0)
-    };
-    if !unused() {
-        return;
-    }
-    let mine = u64::from(tree::number());
-    // Two may find it unused at one time; one frees it. Killed here, it belongs to the one who was about to.
-    let taken = heap::while_none_is_freed(arena, || {
-        let owner = &object.block.owner;
-        unused()
-            && owner
-                .compare_exchange(OBJECT, mine, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-    });
-    if taken {
-        heap::free_parts(offset, |_| false);
-        heap::free(offset);
-    }
+fn free(offset: u64) {
+    heap::free_parts(offset, |_| false);
+    heap::free(offset);
 }
 
 /// The process in `seat` holds whatever this process holds.
@@ -272,9 +276,11 @@ pub(super) fn release_seat(arena: &Arena, seat: u32) {
             let word = &object(arena, offset).holders[(seat as usize % SEATS) / 64];
             let holds = (seat as usize) < SEATS && word.load(Ordering::Acquire) >> (seat % 64) & 1 != 0;
             // If it is an object still, it stays one until its bit is cleared.
-            if holds && heap::is_still(arena, offset, OBJECT) {
-                unset(arena, offset, seat);
-                free_if_unused(arena, offset);
+            if holds
+                && heap::is_still(arena, offset, OBJECT)
+                && heap::while_none_is_freed(arena, || let_go(arena, offset, seat))
+            {
+                free(offset);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Blocks of shared memory. Whatever instruction a process is killed at, the heap is valid: see the README.
 
 use super::arena::{Arena, arena};
-use super::layout::{Block, CLASSES, HEAP, Slab, UNIT};
+use super::layout::{Block, CLASSES, HEAP, LARGE, Slab, UNIT, ZONES};
 use super::point::{self, Point};
 use super::tree;
 use crate::prim::{AtomicU64, Ordering};
@@ -20,8 +20,8 @@ const KIND: u64 = 0xFF << 56;
 
 /// So many bytes may stay resident in free units; what is freed beyond goes back to the system at once.
 const RETAINED: u64 = 192 << 20;
-/// Freed runs below this are always kept resident.
-const SMALL_RUN: u32 = 16;
+/// Runs of this many units and more lie in the zone of the large ones; freed runs below are always kept resident.
+const LARGE_RUN: u32 = 16;
 
 /// No room: the arena cannot hold so much, or the system gives no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ fn release(arena: &Arena, offset: u64) {
     let header = arena.header();
     let bytes = u64::from(len) * UNIT as u64;
     let kept = header.retained.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    if len >= SMALL_RUN && kept > RETAINED {
+    if len >= LARGE_RUN && kept > RETAINED {
         // Behind the first page, which says whose it is until the commit.
         let page = 4096;
         // SAFETY: the run is still ours by the unit table, and nobody needs its content.
@@ -82,7 +82,7 @@ fn release(arena: &Arena, offset: u64) {
     header.arena.with(
         || mend(arena),
         || {
-            header.lowest.fetch_min(index, Ordering::Relaxed);
+            header.lowest[zone_of(arena, index)].fetch_min(index, Ordering::Relaxed);
             // The commit.
             arena.unit(index).store(0, Ordering::Release);
         },
@@ -97,7 +97,9 @@ pub(super) fn while_none_is_freed<R>(arena: &Arena, f: impl FnOnce() -> R) -> R 
 /// With the arena locked: somebody died who had it. The units are what their words say; the shortcuts may be wrong.
 fn mend(arena: &Arena) {
     let header = arena.header();
-    header.lowest.store(1, Ordering::Relaxed);
+    for (zone, lowest) in header.lowest.iter().enumerate() {
+        lowest.store(arena.first_unit(zone), Ordering::Relaxed);
+    }
     let slabs: Vec<(u32, u64)> = units(arena).filter(|(_, word)| word & KIND == SLAB).collect();
     for (class, first) in header.slabs.iter().enumerate() {
         let class = class as u64;
@@ -158,7 +160,7 @@ fn small(arena: &Arena, class: usize, owner: u64) -> Result<u64, Full> {
                 if header.slabs[class].load(Ordering::Acquire) != before {
                     return Ok(()); // another thread has just made one
                 }
-                let index = find(arena, 1)?;
+                let index = find(arena, 0, 1)?;
                 slots(index, class).for_each(|offset| block(arena, offset).owner.store(0, Ordering::Relaxed));
                 let new = slab(arena, index);
                 new.next.store(before, Ordering::Relaxed);
@@ -174,11 +176,15 @@ fn small(arena: &Arena, class: usize, owner: u64) -> Result<u64, Full> {
 
 fn run(arena: &Arena, size: usize, owner: u64) -> Result<u64, Full> {
     let len = u32::try_from(size.div_ceil(UNIT)).map_err(|_| Full)?;
+    let (zone, len) = match len {
+        0..LARGE_RUN => (0, len),
+        _ => (1, len.checked_next_multiple_of(LARGE).ok_or(Full)?),
+    };
     let header = arena.header();
     let index = header.arena.with(
         || mend(arena),
         || -> Result<u32, Full> {
-            let index = find(arena, len)?;
+            let index = find(arena, zone, len)?;
             let offset = Arena::unit_offset(index);
             block(arena, offset).owner.store(owner, Ordering::Relaxed);
             // The commit.
@@ -190,20 +196,18 @@ fn run(arena: &Arena, size: usize, owner: u64) -> Result<u64, Full> {
     let _ = header
         .retained
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| Some(kept.saturating_sub(bytes)));
-    let offset = Arena::unit_offset(index);
-    if len >= SMALL_RUN {
-        // SAFETY: whole units of the mapping, inside the file.
-        unsafe { sys::populate(arena.at(offset as usize), bytes as usize) };
-    }
-    Ok(offset)
+    Ok(Arena::unit_offset(index))
+}
+
+fn zone_of(arena: &Arena, index: u32) -> usize {
+    usize::from(index >= arena.first_unit(1))
 }
 
 /// `len` free units in a row, with the arena locked. Extends the file if need be.
-fn find(arena: &Arena, len: u32) -> Result<u32, Full> {
+fn find(arena: &Arena, zone: usize, len: u32) -> Result<u32, Full> {
     let header = arena.header();
-    let units = header.units.load(Ordering::Acquire);
-    // Unit 0 stays unused: 0 means none.
-    let mut index = header.lowest.load(Ordering::Relaxed).max(1);
+    let units = header.units[zone].load(Ordering::Acquire);
+    let mut index = header.lowest[zone].load(Ordering::Relaxed).max(arena.first_unit(zone));
     let mut start = index;
     let mut lowest = None;
     while index < units {
@@ -224,35 +228,39 @@ fn find(arena: &Arena, len: u32) -> Result<u32, Full> {
     if index - start < len {
         // `start` begins the free tail of the file, or is its end.
         let wanted = start.checked_add(len).ok_or(Full)?;
-        if wanted > arena.most_units() {
+        if wanted > arena.last_unit(zone) {
             return Err(Full);
         }
-        let grown = wanted
-            .max(units + (units / 4).clamp(16, 1024))
-            .min(arena.most_units());
+        let grown = wanted.max(units + 16).min(arena.last_unit(zone));
+        let length = HEAP + grown as usize * UNIT;
         point::reach(Point::Grow);
-        sys::extend(arena.file().as_fd(), HEAP + grown as usize * UNIT).map_err(|_| Full)?;
-        header.units.store(grown, Ordering::Release);
+        if header.length.load(Ordering::Relaxed) < length as u64 {
+            sys::extend(arena.file().as_fd(), length).map_err(|_| Full)?;
+            header.length.store(length as u64, Ordering::Relaxed);
+        }
+        header.units[zone].store(grown, Ordering::Release);
     }
     let lowest = lowest.filter(|&lowest| lowest != start).unwrap_or(start + len);
-    header.lowest.store(lowest, Ordering::Relaxed);
+    header.lowest[zone].store(lowest, Ordering::Relaxed);
     Ok(start)
 }
 
 /// Where runs and slabs begin, with their words.
 fn units(arena: &Arena) -> impl Iterator<Item = (u32, u64)> {
-    let units = arena.header().units.load(Ordering::Acquire);
-    let mut index = 1;
-    std::iter::from_fn(move || {
-        while index < units {
-            let this = index;
-            let word = arena.unit(this).load(Ordering::Acquire);
-            index += (word as u32).max(1);
-            if word != 0 {
-                return Some((this, word));
+    (0..ZONES).flat_map(move |zone| {
+        let units = arena.header().units[zone].load(Ordering::Acquire);
+        let mut index = arena.first_unit(zone);
+        std::iter::from_fn(move || {
+            while index < units {
+                let this = index;
+                let word = arena.unit(this).load(Ordering::Acquire);
+                index += (word as u32).max(1);
+                if word != 0 {
+                    return Some((this, word));
+                }
             }
-        }
-        None
+            None
+        })
     })
 }
 
@@ -351,8 +359,7 @@ pub fn usage() -> (u64, u64) {
     let used = blocks(arena)
         .map(|(offset, _)| block(arena, offset).size.load(Ordering::Relaxed))
         .sum();
-    let units = arena.header().units.load(Ordering::Acquire);
-    (used, HEAP as u64 + u64::from(units) * UNIT as u64)
+    (used, arena.header().length.load(Ordering::Relaxed))
 }
 
 /// A word of the heap as an atomic, for those above who know what lies there.

@@ -10,6 +10,10 @@ pub(super) const VERSION: u32 = 1;
 
 /// The unit of the heap, in bytes.
 pub const UNIT: usize = 64 << 10;
+/// Runs of this many units and more lie in a zone of their own, at multiples of it: the system may use huge pages there.
+pub const LARGE: u32 = 32;
+/// Zones of the heap: small blocks, large runs.
+pub(super) const ZONES: usize = 2;
 /// How many processes can live in one tree at one time.
 pub const SEATS: usize = 1024;
 /// How many process numbers there are; 0 is nobody.
@@ -37,10 +41,12 @@ pub(super) struct Header {
     pub reserved: AtomicU64,
     /// Chosen at random: arenas of different trees differ.
     pub tree: [AtomicU64; 2],
-    /// How many units of the heap the file has now.
-    pub units: AtomicU32,
-    /// No unit below this one is free.
-    pub lowest: AtomicU32,
+    /// Behind the last unit of each zone that the file has now.
+    pub units: [AtomicU32; ZONES],
+    /// No unit of the zone below this one is free.
+    pub lowest: [AtomicU32; ZONES],
+    /// The length of the file in bytes.
+    pub length: AtomicU64,
     /// Bytes in free units that were not given back to the system, roughly.
     pub retained: AtomicU64,
     pub arena: Guard,
@@ -129,5 +135,6 @@ const _: () = {
     assert!(size_of::<Block>() == 64);
     assert!(size_of::<Object>() == 192);
     assert!(size_of::<Slab>() == 64);
+    assert!(UNIT * LARGE as usize == 2 << 20);
     assert!(HEAP % UNIT == 0 && UNITS % 4096 == 0 && LOT % 4096 == 0);
 };

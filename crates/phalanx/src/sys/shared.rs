@@ -55,22 +55,43 @@ pub fn extend(file: BorrowedFd<'_>, len: usize) -> Result<(), Errno> {
     rustix::fs::ftruncate(file, len as u64)
 }
 
-/// Maps `len` bytes of `file`, more than it may have now: it may grow into them.
+/// Maps `len` bytes of `file`, more than it may have now: it may grow into them. Aligned for huge pages.
 pub fn map(file: BorrowedFd<'_>, len: usize) -> Result<*mut u8, Errno> {
-    // SAFETY: a new mapping at an address of the kernel's choice.
-    let base = unsafe {
-        rustix::mm::mmap(
-            ptr::null_mut(),
+    const HUGE: usize = 2 << 20;
+    // SAFETY: a new mapping at an address of the kernel's choice; then the file over the aligned part of it, and the ends
+    // go back.
+    unsafe {
+        let room = len + HUGE;
+        let room_at =
+            rustix::mm::mmap_anonymous(ptr::null_mut(), room, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE)?
+                .cast::<u8>();
+        let skip = room_at.align_offset(HUGE);
+        let mapped = rustix::mm::mmap(
+            room_at.add(skip).cast(),
             len,
             ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::SHARED | MapFlags::NORESERVE,
+            MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED,
             file,
             0,
-        )?
-    };
-    // SAFETY: the mapping is ours; a core dump of a whole arena would help nobody.
-    let _ = unsafe { rustix::mm::madvise(base, len, Advice::LinuxDontDump) };
-    Ok(base.cast())
+        );
+        let base = match mapped {
+            Ok(base) => base,
+            Err(error) => {
+                let _ = rustix::mm::munmap(room_at.cast(), room);
+                return Err(error);
+            }
+        };
+        if skip > 0 {
+            let _ = rustix::mm::munmap(room_at.cast(), skip);
+        }
+        let end = skip + len.next_multiple_of(4096);
+        if end < room {
+            let _ = rustix::mm::munmap(room_at.add(end).cast(), room - end);
+        }
+        // A core dump of a whole arena would help nobody.
+        let _ = rustix::mm::madvise(base, len, Advice::LinuxDontDump);
+        Ok(base.cast())
+    }
 }
 
 /// Undoes [`map`].
@@ -91,16 +112,13 @@ pub unsafe fn discard(from: *mut u8, len: usize) {
     let _ = unsafe { rustix::mm::madvise(from.cast(), len, Advice::LinuxRemove) };
 }
 
-/// Makes the pages of a range present before they are written one by one.
+/// Huge pages are welcome in a range.
 ///
 /// # Safety
-/// Whole pages of a mapping made by [`map`], inside the file.
-pub unsafe fn populate(from: *mut u8, len: usize) {
+/// Whole pages of a mapping made by [`map`].
+pub unsafe fn welcome_huge_pages(from: *mut u8, len: usize) {
     // SAFETY: as the caller promises; advice changes no content.
-    unsafe {
-        let _ = rustix::mm::madvise(from.cast(), len, Advice::LinuxHugepage);
-        let _ = rustix::mm::madvise(from.cast(), len, Advice::LinuxPopulateWrite);
-    }
+    let _ = unsafe { rustix::mm::madvise(from.cast(), len, Advice::LinuxHugepage) };
 }
 
 /// The number of this process.
