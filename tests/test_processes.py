@@ -144,11 +144,11 @@ def test_a_child_that_somebody_else_has_waited_for(script: Path) -> None:
     program = """
     if __name__ == "__main__":
         for method in ("fork", "spawn"):
-            process = multiprocessing.get_context(method).Process(target=int)
-            process.start()
-            os.waitpid(process.pid, 0)
-            process.join()
-            print(process.is_alive(), process.exitcode, "lost" in process.exit_reason, multiprocessing.active_children())
+            child = multiprocessing.get_context(method).Process(target=int)
+            child.start()
+            os.waitpid(child.pid, 0)
+            child.join()
+            print(child.is_alive(), child.exitcode, "lost" in child.exit_reason, multiprocessing.active_children())
     """
     assert run(script, program) == (0, "False 255 True []\n" * 2, "")
 
@@ -267,6 +267,7 @@ def test_submodules_without_a_counterpart_are_the_standard_ones() -> None:
     import multiprocessing.util
 
     import phalanx.multiprocessing.dummy
+
     from phalanx.multiprocessing import util
 
     assert util is multiprocessing.util

@@ -906,7 +906,7 @@ def test_failing_to_make_leaves_nothing(monkeypatch: pytest.MonkeyPatch, name: s
     def fail(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shared_memory.resource_tracker, "register", fail)
+    monkeypatch.setattr(shared_memory._tracker, "register", fail)
     with pytest.raises(KeyboardInterrupt):
         shared_memory.SharedMemory(name, create=True, size=10)
     assert not exists(name)
@@ -1011,18 +1011,41 @@ def test_an_attacher_in_the_same_tree_leaves_the_tracking_alone(script: Path, na
     assert not exists(name)
 
 
+UNDO = """
+from multiprocessing import resource_tracker
+from phalanx.multiprocessing import shared_memory
+resource_tracker.unregister = shared_memory.unregister
+"""
+
+
+def test_programs_that_undo_the_tracking_of_an_attacher(script: Path, name: str) -> None:
+    body = """
+    segment = SharedMemory(sys.argv[1], create=True, size=10)
+    attach = "import sys; from phalanx.multiprocessing.shared_memory import *; a = SharedMemory(sys.argv[1]); "
+    done = alone(UNDO + attach + "resource_tracker.unregister(a._name, 'shared_memory')", segment.name)
+    print(done.stdout, done.stderr)
+    exec(UNDO)
+    segment.unlink()
+    mine = SharedMemory(sys.argv[1], create=True, size=10)
+    again = SharedMemory(sys.argv[1])
+    resource_tracker.unregister(mine._name, "shared_memory")
+    """
+    assert run(script, f"UNDO = {UNDO!r}\n" + MAKE + WATCH + textwrap.dedent(body), name) == (0, " \n", "")
+    assert exists(name)  # by its maker's own wish
+
+
 # ---------------------------------------------------------------- lists in named segments
 
 
 def test_shareable_list_has_the_standard_layout(name: str) -> None:
-    items = ["howdy", b"HoWdY", -273.154, 100, None, True, 42, "", b"", "12345678"]
+    items = ["howdy", b"HoWdY", -273.154, 100, None, True, 42, "", b"", "12345678", "1234567é"]
     ours = shared_memory.ShareableList(items)
     theirs = standard_shared_memory.ShareableList(items)
     try:
         size = min(ours.shm.size, theirs.shm.size)
         assert bytes(ours.shm.buf[:size]) == bytes(theirs.shm.buf[:size]) and ours.shm.size == theirs.shm.size
-        assert list(ours) == items and len(ours) == 10
-        assert ours.format == theirs.format == "8s8sdqxxxxxx?xxxxxxxx?q8s8s16s"
+        assert list(ours) == items and len(ours) == 11
+        assert ours.format == theirs.format == "8s8sdqxxxxxx?xxxxxxxx?q8s8s16s16s"
         attached = shared_memory.ShareableList(name=theirs.shm.name)
         assert list(attached) == items
         attached[3] = 101
@@ -1057,9 +1080,9 @@ def test_shareable_list(name: str) -> None:
 
 
 def test_text_of_a_list_is_measured_in_bytes() -> None:
-    items = ["é" * 9, "日本語日本語", "é"]
+    items = ["é" * 9, "日本語日本語", "é", "123456é"]
     listed = shared_memory.ShareableList(items)
-    assert list(listed) == items
+    assert list(listed) == items and listed.format == "24s24s8s8s"
     listed.shm.close()
     listed.shm.unlink()
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -41,10 +39,11 @@ def look():
         "inheritable": [fd for fd in range(200) if opened(fd) and os.get_inheritable(fd)],
         "signals": [str(signal.getsignal(s)) for s in sorted(signal.valid_signals())],
         "blocked": status["SigBlk"], "ignored": status["SigIgn"], "caught": status["SigCgt"], "nice": os.nice(0),
-        "ids": [os.getpgrp() == os.getpgid(os.getppid()), os.getsid(0) == os.getsid(os.getppid()), status["Uid"], status["Gid"]],
+        "group": [get(0) == get(os.getppid()) for get in (os.getpgid, os.getsid)],
+        "ids": [status["Uid"], status["Gid"]],
         "limits": [resource.getrlimit(x) for n, x in sorted(vars(resource).items()) if n.startswith("RLIMIT_")],
         "affinity": sorted(os.sched_getaffinity(0)), "threads": len(os.listdir("/proc/self/task")),
-        "modules": sorted(name for name in sys.modules if name.partition(".")[0] not in ("phalanx", "fake_core", "ctypes", "_ctypes", "gc")),
+        "modules": sorted(x for x in sys.modules if x.partition(".")[0] not in ("phalanx", "gc")),
         "main": [main.__name__, main.__spec__ is None, getattr(main, "__file__", None)],
         "hooks": [sys.excepthook is sys.__excepthook__, sys.displayhook is sys.__displayhook__, sys.gettrace()],
         "warnings": [str(filter_) for filter_ in __import__("warnings").filters],
@@ -183,6 +182,18 @@ def test_a_facility_that_starts_with_the_interpreter(script: Path) -> None:
     assert out == "bye bye exec exec\nbye bye "  # the resource tracker is one more
 
 
+def test_the_descriptors_of_the_template_are_somebody_elses(script: Path) -> None:
+    program = """
+    if __name__ == "__main__":
+        from phalanx.multiprocessing import _template
+        ways = [spawned()["way"]]
+        old = _template._template
+        os.dup2(1, old.socket.fileno())
+        print(*ways, spawned()["way"], _template._template is old, os.fstat(old.pid and old.marks[0][0]) == os.fstat(1))
+    """
+    assert run(script, LOOK + program.replace("\n    ", "\n")) == (0, "template template False True\n", "")
+
+
 def test_the_template_was_killed(script: Path) -> None:
     program = """
     if __name__ == "__main__":
@@ -252,7 +263,8 @@ def test_many_threads_spawn_at_once(script: Path) -> None:
     if __name__ == "__main__":
         context, codes = multiprocessing.get_context("spawn"), {}
         def one(k):
-            process = context.Process(target=end, args=(k,)); process.start(); process.join(); codes[k] = process.exitcode
+            process = context.Process(target=end, args=(k,))
+            process.start(); process.join(); codes[k] = process.exitcode
         threads = [threading.Thread(target=one, args=(k,)) for k in range(12)]
         for thread in threads: thread.start()
         for thread in threads: thread.join()
@@ -409,7 +421,7 @@ def test_it_is_said_once_and_not_to_those_who_keep_processes(script: Path) -> No
     except phalanx.errors.StartError as error:
         import pickle
         copy = pickle.loads(pickle.dumps(error))
-        print(type(error).__mro__[1:3], copy.args == error.args, (copy.process, copy.place) == (error.process, error.place))
+        print(type(error).__mro__[1:3], copy.args == error.args, vars(copy) == vars(error))
     worker.join(); print(worker.exitcode)
     multiprocessing.get_context("spawn").Process(target=print).start()  # joined at exit
     """

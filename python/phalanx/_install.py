@@ -37,6 +37,24 @@ _LAZY = (
     ),
     ("multiprocessing.queues", "phalanx.multiprocessing.queues", ("Queue", "JoinableQueue", "SimpleQueue")),
     ("multiprocessing.connection", "phalanx.multiprocessing.connection", ("Pipe",)),
+    (
+        "multiprocessing.sharedctypes",
+        "phalanx.multiprocessing.sharedctypes",
+        (
+            "RawValue",
+            "RawArray",
+            "Value",
+            "Array",
+            "copy",
+            "synchronized",
+            "SynchronizedBase",
+            "Synchronized",
+            "SynchronizedArray",
+            "SynchronizedString",
+        ),
+    ),
+    ("multiprocessing.heap", "phalanx.multiprocessing.heap", ("BufferWrapper",)),
+    ("multiprocessing.shared_memory", "phalanx.multiprocessing.shared_memory", ("SharedMemory", "ShareableList")),
 )
 # Standard package, our package, and the module of ours that changes the one and puts it back.
 _ADOPTED = (("multiprocessing", "phalanx.multiprocessing", "phalanx.multiprocessing._start"),)

@@ -2,9 +2,11 @@
 
     python tests/faults/storm.py --rounds 10000 --items 1000000 --seed 1
 
-Each round has a handful of processes on one object, some of which are marked for death: they are killed with SIGKILL
-when a counter of theirs passes a random number, and a random moment later. Each process notes what it does in a mapping
-that all share and that none of the code under test knows: a putter before and after each put, a getter after each get.
+Each round has a handful of processes on one object, some of which are marked for death. Some are killed with SIGKILL
+when a counter of theirs passes a random number, and a random moment later. The others die at some visit of some point
+that the core has a name for. In some rounds processes are stopped for a while, in the middle of whatever they do. Each
+process notes what it does in a mapping that all share and that none of the code under test knows: a putter before and
+after each put, a getter after each get.
 
 A process that is killed may take one item with it, the one in its hands. Everything else counts:
 
@@ -20,6 +22,7 @@ errors    exceptions that should not have been
 from __future__ import annotations
 
 import argparse
+import importlib
 import mmap
 import os
 import random
@@ -38,8 +41,10 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.faults.stage import DeadlockError, OwnerDied, ctx, gone, mp
+from tests.faults.stage import LIBRARY, DeadlockError, OwnerDied, ctx, gone, mp
 
+_core: Any = importlib.import_module("phalanx._core") if LIBRARY != "std" else None
+POINTS: list[str] = list(_core._kill_points()) if _core else []
 LIMIT = 20.0  # seconds for one round; whoever has not ended then is blocked
 MOST = 6  # processes on each side, at most
 
@@ -145,22 +150,35 @@ class Round:
         self.items = items
         self.tally = Tally(rounds=1)
         self.processes: list[Any] = []
+        self.dead: set[Any] = set()  # who was killed, known at the end
         self.victims: list[tuple[Any, int, int, float]] = []  # who, which word, from which number on, how much later
         self.buries = self.random.random() < 0.5  # whether deaths are reaped at once
+        self.stops = self.random.random() < 0.1  # whether processes are stopped now and then
 
-    def start(self, body: Callable[..., None], *args: object) -> Any:
-        """A process that runs `body`."""
-        process = ctx.Process(target=_run, args=(body, self.seed, *args), name=f"{body.__name__}-{args[0]}")
+    def marked(self, among: int, most: int) -> dict[int, tuple[str, int] | None]:
+        """Which ones of `among` processes are to die, at most `most`, and at which visit of which point, if at one."""
+        chance = self.random
+        who = chance.sample(range(among), chance.randint(0, most))
+        at_point = [bool(POINTS) and chance.random() < 0.5 for _ in who]
+        points = [(chance.choice(POINTS), int(chance.paretovariate(0.5))) if at else None for at in at_point]
+        return dict(zip(who, points, strict=True))
+
+    def start(self, body: Callable[..., None], *args: object, dies: tuple[str, int] | None = None) -> Any:
+        """A process that runs `body`, up to that visit of that point."""
+        process = ctx.Process(target=_run, args=(body, self.seed, dies, *args), name=f"{body.__name__}-{args[0]}")
         process.start()
         self.processes.append(process)
         return process
 
-    def condemn(self, process: Any, word: int, most: int) -> None:
-        """Kill it when that word of the book has passed a random number."""
-        self.victims.append((process, word, self.random.randrange(max(1, most)), self.random.random() ** 3 * 0.002))
+    def condemn(self, process: Any, word: int, most: int, point: object = None) -> None:
+        """Kill it when that word of the book has passed a random number, a high one if it is to die at a point."""
+        number = self.random.randrange(max(1, most)) if point is None else max(1, most - 1)
+        self.victims.append((process, word, number, self.random.random() ** 3 * 0.002))
 
     def strike(self) -> None:
         """Kill whose time has come."""
+        if self.stops and self.random.random() < 0.02:
+            self.stop(self.random.choice(self.processes))
         for victim in self.victims[:]:
             process, word, number, later = victim
             if gone(process.pid):
@@ -180,11 +198,18 @@ class Round:
         if self.buries:
             process.join()
 
+    def stop(self, process: Any) -> None:
+        """SIGSTOP, a while in which the others may even bury somebody, SIGCONT."""
+        if not gone(process.pid):
+            os.kill(process.pid, signal.SIGSTOP)
+            time.sleep(self.random.choice((0.001, 0.01, 0.25)))
+            os.kill(process.pid, signal.SIGCONT)
+
     def watch(self, until: Callable[[], bool]) -> None:
         """Strike until that is so."""
         while not until():
             self.strike()
-            time.sleep(0.0002)
+            time.sleep(0 if self.victims else 0.0002)
 
     def finish(self) -> None:
         """Await the end of all, and count the killed."""
@@ -192,6 +217,7 @@ class Round:
             process.join()
             if process.exitcode == -signal.SIGKILL:
                 self.tally.killed += 1
+                self.dead.add(process)
             elif process.exitcode != 0:
                 self.tally.errors += 1
                 self.say(f"{process.name} ended with {process.exitcode}")
@@ -219,8 +245,10 @@ class Round:
         self.tally.words.append(f"seed {self.seed}: {words}")
 
 
-def _run(body: Callable[..., None], seed: int, *args: Any) -> None:
+def _run(body: Callable[..., None], seed: int, dies: tuple[str, int] | None, *args: Any) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    if dies is not None:
+        _core._kill_at(*dies)
     try:
         body(*args)
     except BaseException:
@@ -302,19 +330,20 @@ def count_items(round_: Round, putters: int, getters: int, items: int, forgiven:
         round_.say(f"{missing} items are missing, {forgiven} getters were killed")
 
 
-def queue_storm(round_: Round, make: Callable[[], Any]) -> None:
+def queue_storm(round_: Round, make: Callable[[], Any], joins: bool = False) -> None:
     """Putters and getters on one queue; one getter at least survives."""
     chance = round_.random
     putters, getters = chance.randint(1, 4), chance.randint(1, 4)
     items = max(8, round_.items // putters)
     q = make()
-    joins = hasattr(q, "task_done")
-    ps = [round_.start(putter, n, items, q.put) for n in range(putters)]
-    gs = [round_.start(getter, n, items, q.get, q.task_done if joins else None) for n in range(getters)]
-    for n in chance.sample(range(putters), chance.randint(0, putters)):
-        round_.condemn(ps[n], BEGUN + n, items)
-    for n in chance.sample(range(getters), chance.randint(0, getters - 1)):
-        round_.condemn(gs[n], GOT + n, items * putters // getters)
+    die, starve = round_.marked(putters, putters), round_.marked(getters, getters - 1)
+    done = q.task_done if joins else None
+    ps = [round_.start(putter, n, items, q.put, dies=die.get(n)) for n in range(putters)]
+    gs = [round_.start(getter, n, items, q.get, done, dies=starve.get(n)) for n in range(getters)]
+    for n, point in die.items():
+        round_.condemn(ps[n], BEGUN + n, items, point)
+    for n, point in starve.items():
+        round_.condemn(gs[n], GOT + n, items * putters // getters, point)
     round_.watch(lambda: all(gone(p.pid) for p in ps))
     # Getters may still be marked; all that is left to them is what lies in the queue.
     patience = time.monotonic() + 0.2
@@ -336,14 +365,17 @@ def queue_storm(round_: Round, make: Callable[[], Any]) -> None:
     for _ in range(getters - len(dead)):
         q.put(None)
     round_.finish()
-    count_items(round_, putters, getters, items, len(dead))
-    done, got = sum(book.words[DONE : DONE + putters]), sum(book.words[GOT : GOT + getters])
-    if joins and told is None and got < done:
+    count_items(round_, putters, getters, items, len(round_.dead.intersection(gs)))
+    put, got = sum(book.words[DONE : DONE + putters]), sum(book.words[GOT : GOT + getters])
+    if joins and told is None and got < put:
         round_.tally.errors += 1
         round_.say("join() returned, but an item was never done")
-    if not q.empty():
-        round_.tally.errors += 1
-        round_.say("the queue is not empty at the end")
+    left = 0
+    while not q.empty():
+        left += 1
+        if q.get() is not None or left > len(round_.dead.intersection(gs)) - len(dead):
+            round_.tally.errors += 1
+            round_.say("the queue is not empty at the end")
 
 
 def pipe_storm(round_: Round) -> None:
@@ -354,27 +386,27 @@ def pipe_storm(round_: Round) -> None:
     ends = [ctx.Pipe(chance.random() < 0.5) for _ in range(pairs)]
     everything = [end for pair in ends for end in pair]
 
-    def only(body: Callable[..., None], me: int, mine: Any, *args: Any) -> None:
+    def only(me: int, body: Callable[..., None], mine: Any, *args: Any) -> None:
         for end in everything:
             if end is not mine:
                 end.close()
         body(me, items, *args)
 
-    ps = [round_.start(only, putter, n, w, w.send) for n, (_, w) in enumerate(ends)]
-    gs = [round_.start(only, getter, n, r, r.recv) for n, (r, _) in enumerate(ends)]
+    die, cut = round_.marked(pairs, pairs), round_.marked(pairs, pairs)
+    ps = [round_.start(only, n, putter, w, w.send, dies=die.get(n)) for n, (_, w) in enumerate(ends)]
+    gs = [round_.start(only, n, getter, r, r.recv, dies=cut.get(n)) for n, (r, _) in enumerate(ends)]
     for end in everything:
         end.close()
-    cut = set()
-    for n in range(pairs):
-        if (side := chance.randrange(3)) == 0:
-            round_.condemn(ps[n], BEGUN + n, items)
-        elif side == 1:
-            round_.condemn(gs[n], GOT + n, items)
-            cut.add(n)
+    for n, point in die.items():
+        round_.condemn(ps[n], BEGUN + n, items, point)
+    for n, point in cut.items():
+        round_.condemn(gs[n], GOT + n, items, point)
     round_.watch(lambda: all(gone(process.pid) for process in (*ps, *gs)))
-    dead = {n for n in cut if gs[n].exitcode == -signal.SIGKILL}
     round_.finish()
-    for n in dead:  # what lay in this pipe went with its reader
+    for n in cut:
+        if gs[n] not in round_.dead:
+            continue
+        # What lay in this pipe went with its reader.
         book.words[DONE + n] = book.words[GOT + n]
         book.words[BEGUN + n] = min(book.words[BEGUN + n], book.words[GOT + n] + 1)
     count_items(round_, pairs, pairs, items, 0)
@@ -412,9 +444,10 @@ def lock_storm(round_: Round, make: Callable[[], Any], recover: bool = False) ->
     """A counter under a lock whose holders are killed."""
     chance = round_.random
     lock, many, times = make(), chance.randint(2, 5), max(10, round_.items // 8)
-    who = [round_.start(holder, n, times, lock, recover) for n in range(many)]
-    for n in chance.sample(range(many), chance.randint(0, many - 1)):
-        round_.condemn(who[n], PASSED + n, times)
+    die = round_.marked(many, many - 1)
+    who = [round_.start(holder, n, times, lock, recover, dies=die.get(n)) for n in range(many)]
+    for n, point in die.items():
+        round_.condemn(who[n], PASSED + n, times, point)
     round_.watch(lambda: all(gone(process.pid) for process in who))
     survived = [n for n in range(many) if who[n].exitcode == 0]
     round_.finish()
@@ -446,9 +479,10 @@ def semaphore_storm(round_: Round) -> None:
     chance = round_.random
     permits, many, times = chance.randint(1, 3), chance.randint(2, 6), max(10, round_.items // 8)
     semaphore = mp.Semaphore(permits, recover=True)
-    who = [round_.start(guest, n, times, semaphore, permits, many, BEGUN) for n in range(many)]
-    for n in chance.sample(range(many), chance.randint(0, many - 1)):
-        round_.condemn(who[n], PASSED + n, times)
+    die = round_.marked(many, many - 1)
+    who = [round_.start(guest, n, times, semaphore, permits, many, BEGUN, dies=die.get(n)) for n in range(many)]
+    for n, point in die.items():
+        round_.condemn(who[n], PASSED + n, times, point)
     round_.watch(lambda: all(gone(process.pid) for process in who))
     round_.finish()
     round_.tally.items += sum(book.words[PASSED : PASSED + many])
@@ -479,9 +513,10 @@ def condition_storm(round_: Round) -> None:
     chance = round_.random
     condition = mp.Condition(mp.RLock(recover=True))
     many, times = chance.randint(2, 5), max(5, round_.items // 20)
-    who = [round_.start(follower, n, times, condition) for n in range(many)]
-    for n in chance.sample(range(many), chance.randint(0, many - 1)):
-        round_.condemn(who[n], PASSED + n, times)
+    die = round_.marked(many, many - 1)
+    who = [round_.start(follower, n, times, condition, dies=die.get(n)) for n in range(many)]
+    for n, point in die.items():
+        round_.condemn(who[n], PASSED + n, times, point)
     for n in range(1, times + 1):
         with condition:
             book.words[TOTAL] = n
@@ -512,9 +547,10 @@ def barrier_storm(round_: Round) -> None:
     chance = round_.random
     many, times = chance.randint(2, 5), max(5, round_.items // 20)
     barrier = mp.Barrier(many)
-    who = [round_.start(member, n, times, barrier) for n in range(many)]
-    for n in chance.sample(range(many), chance.randint(0, many - 1)):
-        round_.condemn(who[n], PASSED + n, times)
+    die = round_.marked(many, many - 1)
+    who = [round_.start(member, n, times, barrier, dies=die.get(n)) for n in range(many)]
+    for n, point in die.items():
+        round_.condemn(who[n], PASSED + n, times, point)
     round_.watch(lambda: all(gone(process.pid) for process in who))
     round_.finish()
     passed = [book.words[PASSED + n] for n in range(many)]
@@ -530,7 +566,7 @@ STORMS: dict[str, Callable[[Round], None]] = {
     "Queue": lambda round_: queue_storm(round_, ctx.Queue),
     "Queue(n)": lambda round_: queue_storm(round_, lambda: ctx.Queue(round_.random.randint(1, 8))),
     "SimpleQueue": lambda round_: queue_storm(round_, ctx.SimpleQueue),
-    "JoinableQueue": lambda round_: queue_storm(round_, ctx.JoinableQueue),
+    "JoinableQueue": lambda round_: queue_storm(round_, ctx.JoinableQueue, joins=True),
     "Pipe": pipe_storm,
     "Lock": lambda round_: lock_storm(round_, ctx.Lock, recover=True),
     "Lock(recover)": lambda round_: lock_storm(round_, lambda: mp.Lock(recover=True)),

@@ -2,9 +2,9 @@
 
     from phalanx import multiprocessing
 
-It shares the state of the standard module: there is one `current_process()`, one set of children, one default start method,
-one fork server and one resource tracker. Submodules that have no counterpart here, such as `phalanx.multiprocessing.util`,
-are those of the standard library.
+It shares the state of the standard module: there is one `current_process()`, one set of children, one default start
+method, one fork server and one resource tracker. Submodules that have no counterpart here, such as
+`phalanx.multiprocessing.util`, are those of the standard library.
 
 What processes can do here beyond the standard ones: `Process.exit_reason` says in words how one ended; a process whose
 parent is gone ends as well, unless `Process.outlive_parent` is set before it starts; `spawn` copies a prepared
@@ -111,7 +111,7 @@ class _StandardParts:
     """Finds the submodules that only the standard package has: the very same modules, under our name."""
 
     @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:  # noqa: ARG004  the protocol
         """Find a submodule for which this package has no file."""
         package, _, part = name.rpartition(".")
         if package != __name__:
@@ -130,7 +130,7 @@ class _StandardPart:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:  # noqa: ARG002  the protocol
         """Leave it to the import system to make an empty module, which nobody will see."""
         return None
 

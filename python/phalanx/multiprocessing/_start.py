@@ -8,9 +8,9 @@ join  ─ Popen.wait: the door                        run
       ─ Popen.poll: reaped ◄──── wait status ────── end
 ```
 
-The machinery is the standard library's, with its module state: one `current_process()`, one set of children, one resource
-tracker, one fork server. Contexts of `phalanx.multiprocessing` use the classes of this package; `adopt()` puts them under
-the standard classes as well.
+The machinery is the standard library's, with its module state: one `current_process()`, one set of children, one
+resource tracker, one fork server. Contexts of `phalanx.multiprocessing` use the classes of this package; `adopt()` puts
+them under the standard classes as well.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def _spawn_hooks() -> list[tuple[Any, str, Any]]:
 def preparation_data(name: str, report: Any = None) -> dict[str, Any]:
     """What a child needs to know before it can unpickle its process object, as a dict for `spawn.prepare`.
 
-    `name` is that of the process. To `report` the child writes why it could not begin: a descriptor by its number in the
-    child, or as `DupFd`. Raises RuntimeError while a child imports its main module.
+    `name` is that of the process. To `report` the child writes why it could not begin: a descriptor by its number in
+    the child, or as `DupFd`. Raises RuntimeError while a child imports its main module.
     """
     from multiprocessing import spawn
 
@@ -225,7 +225,7 @@ def lend(mode: str | None, usual: Iterable[str], *, until_fork: bool = False) ->
     global _lent
     import pkgutil  # noqa: F401  for `runpy`, which imports the main module; 10 ms with what it needs itself
 
-    import phalanx.multiprocessing  # noqa: F401
+    import phalanx.multiprocessing
 
     if mode is not None:
         phalanx.install(deadlock=mode)
@@ -238,8 +238,7 @@ def _make_room() -> None:
     """Takes out modules that were loaded ahead of time where the program has one of its own under that name."""
     from importlib.machinery import PathFinder
 
-    standard = os.path.dirname(os.__file__)
-    before = sys.path[: sys.path.index(standard)] if standard in sys.path else sys.path
+    before = sys.path[: sys.path.index(_LIBRARY)] if _LIBRARY in sys.path else sys.path
     for name in _ahead:
         if PathFinder.find_spec(name, before) is not None:
             for loaded in [module for module in sys.modules if f"{module}.".startswith(f"{name}.")]:
@@ -307,9 +306,14 @@ def _is_ours(filename: str) -> bool:
     return filename.startswith(_OUR_FOLDERS)
 
 
+_LIBRARY = os.path.dirname(os.__file__)
 _OUR_FOLDERS = tuple(
     os.path.join(folder, "")
-    for folder in map(os.path.dirname, (__file__, reduction.__file__, os.path.join(os.path.dirname(os.__file__), "concurrent", "")))
+    for folder in (
+        os.path.dirname(__file__),
+        os.path.join(_LIBRARY, "multiprocessing"),
+        os.path.join(_LIBRARY, "concurrent", "futures"),
+    )
 )
 
 if hasattr(os, "register_at_fork"):
@@ -318,4 +322,5 @@ if hasattr(os, "register_at_fork"):
 if os.environ.get("PHALANX_FAKE"):  # DEV
     sys.path.append("/tmp")
     import fake_core
+
     sys.path.remove("/tmp")

@@ -8,12 +8,13 @@ parent ── exec, once ──► template: an interpreter that has loaded what
    │ ── preparation data, process object ─────────────────►    place, then goes on as the standard library's does
 ```
 
-To the parent the result is what `spawn` is to it otherwise: a pid to wait for, an exit status, nobody in between. What a
-child inherits by `exec` and could find different in a copy of the template is either sent with each request (descriptors,
-environment, umask, signals) or noted when the template starts (credentials, limits, namespaces, flags, ...: `_facts`):
-if that has changed the next process is started by `exec`, and the one after it from a new template.
+To the parent the result is what `spawn` is to it otherwise: a pid to wait for, an exit status, nobody in between. What
+a child inherits by `exec` and could find different in a copy of the template is either sent with each request
+(descriptors, environment, umask, signals) or noted when the template starts (credentials, limits, namespaces, flags and
+so on, see `_facts`): if that has changed the next process is started by `exec`, the one after it from a new template.
 
-What differs: children share the seed of their hashes, and `sitecustomize` has run once for all of them.
+What differs: children share the seed of their hashes, `sitecustomize` has run once for all of them, and what the
+interpreter itself is made of does not take part in their garbage collections.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ _MOST_BYTES = 100_000  # one message takes the send buffer, 200 KB by default
 
 # Read when an interpreter or the C library starts. If one of them changes, the template has seen another value.
 _VARIABLES = (b"PYTHON", b"LD_", b"LC_", b"LANG", b"TZ", b"HOME", b"MALLOC_", b"GLIBC_")
-# These start something in each new interpreter that a copy would share.
-_STARTERS = (b"COVERAGE_PROCESS_START", b"COVERAGE_PROCESS_CONFIG")
+# These start something in each new interpreter that copies would share, or make it print.
+_STARTERS = (b"COVERAGE_PROCESS_START", b"COVERAGE_PROCESS_CONFIG", b"PYTHONVERBOSE", b"PYTHONPROFILEIMPORTTIME")
 _CREDENTIALS = (
     *(b"Uid", b"Gid", b"Groups", b"CapInh", b"CapPrm", b"CapEff", b"CapBnd", b"CapAmb"),
     *(b"NoNewPrivs", b"Seccomp", b"Seccomp_filters"),
@@ -52,7 +53,8 @@ _STATUS = (*_CREDENTIALS, b"NSpgid", b"NSsid", b"Cpus_allowed", b"Mems_allowed")
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts")
 _IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 _READY = b"ready"
-_LAST = -1000  # after everything else that is done at exit
+_PATIENCE = 1.0  # seconds for an answer that takes a millisecond
+_TOO_MUCH = (errno.EMSGSIZE, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE)  # for one message
 _PRINTERS = ("-v", "importtime")  # options that make each new interpreter print something
 
 _guard = _RLock()
@@ -90,7 +92,8 @@ def start(command: Sequence[Any], fds: Iterable[int], tracker_fd: int, data_fd: 
         template = _template_for(facts, command)
         if template is None:
             return None
-        request = marshal.dumps((numbers, *state, *template.changes(), list(map(os.fsdecode, command)), tracker_fd, data_fd))
+        words = [os.fsdecode(word) for word in command]
+        request = marshal.dumps((numbers, *state, *template.changes(), words, tracker_fd, data_fd))
         if len(request) > _MOST_BYTES:
             return None
         try:
@@ -98,6 +101,14 @@ def start(command: Sequence[Any], fds: Iterable[int], tracker_fd: int, data_fd: 
         except _Lost:
             _drop()
             return None
+        except OSError as error:
+            if error.errno not in _TOO_MUCH:
+                _drop()
+                raise
+            return None
+        except BaseException:
+            _drop()
+            raise
     if answer > 0:
         return answer
     if -answer in (errno.EAGAIN, errno.ENOMEM):
@@ -108,14 +119,19 @@ def start(command: Sequence[Any], fds: Iterable[int], tracker_fd: int, data_fd: 
 
 def _template_for(facts: object, command: Sequence[Any]) -> _Template | None:
     global _template, _seen, _refused
-    if _template is not None and _template.facts == facts:
-        return _template
-    if _template is not None and _seen != facts:
-        _seen = facts
-        return None
+    if _template is not None and _template.is_whole():
+        if _template.facts == facts:
+            return _template
+        if _seen != facts:
+            _seen = facts
+            return None
     _drop()
     try:
         _template = _Template(facts, command)
+    except OSError as error:
+        if error.errno is None:  # not the system's: a signal handler raised it
+            raise
+        _refused = True
     except _Lost:
         _refused = True
     return _template
@@ -124,6 +140,7 @@ def _template_for(facts: object, command: Sequence[Any]) -> _Template | None:
 def _drop() -> None:
     global _template
     template, _template = _template, None
+    atexit.unregister(_drop)
     if template is not None:
         template.stop()
 
@@ -138,6 +155,7 @@ class _Template:
         self.facts = facts
         self.environment = _environment().copy()
         self.socket, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
+        self.socket.settimeout(None)  # whatever the default is
         try:
             with theirs:
                 self.pid = _spawn_quietly(util, command, theirs.fileno())
@@ -145,20 +163,26 @@ class _Template:
         except BaseException:
             self.socket.close()
             raise
+        self.marks = [(fd, _mark_of(fd)) for fd in (self.socket.fileno(), self.handle)]
         try:
             if self._receive(16) != _READY:
                 raise _Lost
         except BaseException:
             self.stop()
             raise
-        util.Finalize(None, _drop, exitpriority=_LAST)
+        atexit.register(_drop)
+
+    def is_whole(self) -> bool:
+        """Whether its descriptors are what they were: a program may close all that it does not know."""
+        return all(_mark_of(fd) == mark for fd, mark in self.marks)
 
     def changes(self) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
         """The environment variables that are gone, and those that are new or changed, since the template started."""
         then, now = self.environment, _environment()
         if then == now:
             return [], []
-        return [name for name in then if name not in now], [item for item in now.items() if then.get(item[0]) != item[1]]
+        gone = [name for name in then if name not in now]
+        return gone, [item for item in now.items() if then.get(item[0]) != item[1]]
 
     def ask(self, request: bytes, fds: list[int]) -> int:
         """Ask for a process. Returns its pid, or the negative number of an error."""
@@ -169,33 +193,25 @@ class _Template:
             self.socket.sendmsg([request], [(SOL_SOCKET, SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))])
         except (BrokenPipeError, ConnectionError):
             raise _Lost from None
-        interruption: BaseException | None = None
-        while True:
-            try:
+        try:
+            answer = self._receive(8)
+        except _Lost:
+            raise
+        except BaseException:
+            # By a signal handler. The answer is awaited first, or nobody would ever know of the process.
+            if select.select([self.socket], [], [], _PATIENCE)[0]:
                 answer = self._receive(8)
-                break
-            except _Lost:
-                if interruption is not None:
-                    raise interruption from None
-                raise
-            except BaseException as error:
-                # By a signal handler. The answer is awaited first, or nobody would ever know of the process.
-                if interruption is None:
-                    interruption = error
-                    self.socket.settimeout(1.0)
-        pid: int = struct.unpack("q", answer)[0]
-        if interruption is not None:
-            self.socket.settimeout(None)
-            if pid > 0:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            raise interruption
-        return pid
+                pid = int.from_bytes(answer, sys.byteorder, signed=True)
+                if pid > 0:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+            raise
+        return int.from_bytes(answer, sys.byteorder, signed=True)
 
     def _receive(self, size: int) -> bytes:
         try:
             answer = self.socket.recv(size)
-        except OSError:
+        except ConnectionError:
             raise _Lost from None
         if not answer:
             raise _Lost
@@ -203,6 +219,9 @@ class _Template:
 
     def stop(self) -> None:
         """End the template and wait for that."""
+        if not self.is_whole():
+            self.socket.detach()  # it sees the end of its socket, and ends
+            return
         self.socket.close()
         try:
             signal.pidfd_send_signal(self.handle, signal.SIGKILL)  # it has nothing to lose
@@ -213,8 +232,19 @@ class _Template:
 
     def forget(self) -> None:
         """In a forked child: let go of what belongs to the parent."""
-        self.socket.close()
-        os.close(self.handle)
+        if self.is_whole():
+            self.socket.close()
+            os.close(self.handle)
+        else:
+            self.socket.detach()
+
+
+def _mark_of(fd: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _spawn_quietly(util: Any, command: Sequence[Any], fd: int) -> int:
@@ -231,7 +261,8 @@ def _spawn_quietly(util: Any, command: Sequence[Any], fd: int) -> int:
     return pid
 
 
-# `phalanx` may be found in `home` only, and must not be looked for in the working directory. `serve` returns in each child.
+# `phalanx` may be found in `home` only, and must not be looked for in the working directory. `serve` returns in each
+# child.
 _CODE = (
     "import sys; path = sys.path[:]; sys.path[:] = [*filter(None, path), {home!r}]; "
     "from multiprocessing.spawn import spawn_main; usual = set(sys.modules); "
@@ -249,7 +280,8 @@ def _is_usual(command: Sequence[Any], tracker_fd: int, data_fd: int) -> bool:
     if sys.platform != "linux" or not executable or os.fsencode(executable) != os.fsencode(sys.executable):
         return False
     options: list[str] = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    code = f"from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd={tracker_fd!r}, pipe_handle={data_fd!r})"
+    call = f"spawn_main(tracker_fd={tracker_fd!r}, pipe_handle={data_fd!r})"
+    code = f"from multiprocessing.spawn import spawn_main; {call}"
     return (
         list(command) == [executable, *options, "-c", code, "--multiprocessing-fork"]
         and type(_posixsubprocess.fork_exec) is BuiltinFunctionType  # debuggers replace it
@@ -315,6 +347,7 @@ def _after_fork() -> None:
     _guard._at_fork_reinit()  # type: ignore[attr-defined]
     template, _template, _seen = _template, None, None
     if template is not None:
+        atexit.unregister(_drop)
         template.forget()
 
 
@@ -384,10 +417,10 @@ def serve(control: int, parent: int, mode: str | None, usual: Iterable[str]) -> 
 
 
 def _is_pristine() -> bool:
-    """Whether nothing runs here, or waits for the end of the process, that would have to be there once in each child."""
+    """Whether nothing runs here, or waits for the end of the process, that each child would need for itself."""
     return (
         len(os.listdir("/proc/self/task")) == 1
-        and atexit._ncallbacks() == 1  # type: ignore[attr-defined]  # that of `multiprocessing.util`
+        and atexit._ncallbacks() == 1  # that of `multiprocessing.util`
         and sys.gettrace() is None
         and sys.getprofile() is None
     )
@@ -420,12 +453,13 @@ def _settle(request: bytes, fds: list[int], ignored_before: int) -> dict[str, in
     for variable, value in new:
         os.environb[variable] = value
     sys.orig_argv = command
-    for number in signal.valid_signals() - _IGNORED_BY_PYTHON:
+    signals = signal.valid_signals()
+    for number in signals - _IGNORED_BY_PYTHON:
         bit = 1 << (number - 1)
         if (ignored ^ ignored_before) & bit:
             usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, signal.SIG_IGN if ignored & bit else usual)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [number for number in signal.valid_signals() if blocked >> (number - 1) & 1])
+    signal.pthread_sigmask(signal.SIG_SETMASK, [number for number in signals if blocked >> (number - 1) & 1])
     return {"tracker_fd": tracker_fd, "pipe_handle": data_fd}
 
 
@@ -453,7 +487,7 @@ def _reopen(name: str, mode: str) -> None:
     old = getattr(sys, name)
     fd = ("stdin", "stdout", "stderr").index(name)
     plain = old.write_through  # the interpreter runs unbuffered
-    binary: Any = open(fd, mode + "b", 0 if plain and mode == "w" else -1, closefd=False)
+    binary: Any = open(fd, mode + "b", 0 if plain and mode == "w" else -1, closefd=False)  # noqa: SIM115  stays open
     raw = getattr(binary, "raw", binary)
     raw.name = f"<{name}>"
     line_buffering = not plain and (fd == 2 or raw.isatty())

@@ -1,8 +1,10 @@
 """Contexts: the start methods, and the factories for everything that processes share.
 
-They are those of the standard library with our parts behind the names. Which start method is the default is one setting for
-both: `set_start_method()` here is `multiprocessing.set_start_method()`.
+They are those of the standard library with our parts behind the names. Which start method is the default is one setting
+for both: `set_start_method()` here is `multiprocessing.set_start_method()`.
 """
+
+# ruff: noqa: N802  the standard names
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from multiprocessing.context import (
     AuthenticationError,
     BufferTooShort,
     ProcessError,
-    TimeoutError,
+    TimeoutError,  # noqa: A004  the standard name
     assert_spawning,
     get_spawning_popen,
     set_spawning_popen,
@@ -51,7 +53,7 @@ _std_context: Any = _std
 # ---------------------------------------------------------------- processes
 
 
-class Process(Ending, _std.Process):  # type: ignore[misc]
+class Process(Ending, _std.Process):
     """A process, started by the default start method."""
 
     @staticmethod
@@ -59,19 +61,19 @@ class Process(Ending, _std.Process):  # type: ignore[misc]
         return _default_context.get_context().Process._Popen(process_obj)
 
 
-class ForkProcess(Ending, _std.ForkProcess):  # type: ignore[misc]
+class ForkProcess(Ending, _std.ForkProcess):
     """A process, started by `fork`: a copy of this one, with the calling thread only."""
 
     _Popen = staticmethod(process.fork_popen)
 
 
-class SpawnProcess(Ending, _std.SpawnProcess):  # type: ignore[misc]
+class SpawnProcess(Ending, _std.SpawnProcess):
     """A process, started in a fresh interpreter that imports the main module."""
 
     _Popen = staticmethod(process.spawn_popen)
 
 
-class ForkServerProcess(Ending, _std.ForkServerProcess):  # type: ignore[misc]
+class ForkServerProcess(Ending, _std.ForkServerProcess):
     """A process, forked by a server process that has no threads."""
 
     _Popen = staticmethod(process.forkserver_popen)
@@ -85,9 +87,10 @@ class BaseContext(_std.BaseContext):
 
     def Manager(self) -> Any:
         """Start a server process and return its manager, which makes objects there and proxies for them here."""
-        from phalanx.multiprocessing.managers import SyncManager
+        from importlib import import_module
 
-        manager = SyncManager(ctx=self.get_context())
+        managers: Any = import_module("phalanx.multiprocessing.managers")
+        manager = managers.SyncManager(ctx=self.get_context())
         manager.start()
         return manager
 
@@ -201,19 +204,19 @@ class BaseContext(_std.BaseContext):
 class ForkContext(BaseContext, _std.ForkContext):
     """The start method `fork`."""
 
-    Process = ForkProcess  # type: ignore[assignment]
+    Process = ForkProcess
 
 
 class SpawnContext(BaseContext, _std.SpawnContext):
     """The start method `spawn`."""
 
-    Process = SpawnProcess  # type: ignore[assignment]
+    Process = SpawnProcess
 
 
 class ForkServerContext(BaseContext, _std.ForkServerContext):
     """The start method `forkserver`."""
 
-    Process = ForkServerProcess  # type: ignore[assignment]
+    Process = ForkServerProcess
 
 
 class DefaultContext(BaseContext):
@@ -228,8 +231,8 @@ class DefaultContext(BaseContext):
     def set_start_method(self, method: str | None, force: bool = False) -> None:
         """Choose the default start method, here and in `multiprocessing`.
 
-        Raises RuntimeError if it has been settled already, unless `force` is true, and ValueError for a method that there
-        is not. None takes the choice back if `force` is true.
+        Raises RuntimeError if it has been settled already, unless `force` is true, and ValueError for a method that
+        there is not. None takes the choice back if `force` is true.
         """
         _std_context._default_context.set_start_method(method, force)
 

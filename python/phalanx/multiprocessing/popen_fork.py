@@ -8,7 +8,7 @@ from _thread import get_ident
 from multiprocessing import popen_fork
 from time import sleep
 
-from phalanx import errors
+from phalanx import _settings, errors
 from phalanx.multiprocessing import _reasons, _start
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ class Waiting:
 
     def __init__(self, process_obj: Any) -> None:
         """Start the process. Raises OSError where the system cannot, and ValueError for a setting it does not know."""
-        _start._settings.orphan_rule()  # a wrong value is told here, not in each child
+        _settings.orphan_rule()  # a wrong value is told here, not in each child
         self._process = weakref.ref(process_obj)
         self._owner = os.getpid()
         self._reaping: list[int] = []  # the threads that are at it; lists change in one step
@@ -134,7 +134,7 @@ class Waiting:
         super()._send_signal(sig)  # type: ignore[misc]
 
 
-class Popen(Waiting, popen_fork.Popen):  # type: ignore[misc]
+class Popen(Waiting, popen_fork.Popen):
     """A process started by `fork`."""
 
     def _launch(self, process_obj: Any) -> None:
@@ -142,5 +142,3 @@ class Popen(Waiting, popen_fork.Popen):  # type: ignore[misc]
         sentinel, parent_end = self.finalizer._args
         self.finalizer.cancel()
         _start.hold_ends(self, parent_end, sentinel)
-
-

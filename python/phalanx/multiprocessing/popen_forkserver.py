@@ -25,8 +25,10 @@ _util: Any = util
 _DYING = 1.0  # seconds that a process has to end once its connections are closed
 
 
-class Popen(Waiting, popen_forkserver.Popen):  # type: ignore[misc]
+class Popen(Waiting, popen_forkserver.Popen):
     """A process forked by the fork server. Its exit code comes through the server."""
+
+    _fds: list[int]
 
     def _launch(self, process_obj: Any) -> None:
         report, child_end = os.pipe()
@@ -61,12 +63,13 @@ class Popen(Waiting, popen_forkserver.Popen):  # type: ignore[misc]
         return buffer.getbuffer()
 
     def _sleep(self, timeout: float | None) -> bool:
-        return self._sleep_at(self.sentinel, timeout)  # the pid is the fork server's to reap, and may be another's by now
+        # The pid is the fork server's to reap, and may be another's by now.
+        return self._sleep_at(self.sentinel, timeout)
 
     def _reap(self, flag: int) -> int | None:
         if len(self._reaping) > 1:
             return None  # who comes second would read the end of the pipe
-        code = popen_forkserver.Popen.poll(self, flag)  # type: ignore[arg-type]
+        code = popen_forkserver.Popen.poll(self, flag)
         if code is None:
             return None
         self._lost = code == 255
@@ -119,5 +122,6 @@ def _ensure_server() -> None:
 # Where phalanx is not found otherwise it is found in `home`; nothing of that is left in the server.
 _PROLOGUE = (
     "import sys; import multiprocessing.forkserver; usual = set(sys.modules); sys.path.append({home!r}); "
-    "from phalanx.multiprocessing._start import lend; del sys.path[-1]; lend({mode!r}, usual, until_fork=True); del lend, usual"
+    "from phalanx.multiprocessing._start import lend; del sys.path[-1]; lend({mode!r}, usual, until_fork=True); "
+    "del lend, usual"
 )

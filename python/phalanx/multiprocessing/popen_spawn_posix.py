@@ -21,8 +21,10 @@ _spawn: Any = spawn
 _util: Any = util
 
 
-class Popen(Waiting, popen_spawn_posix.Popen):  # type: ignore[misc]
+class Popen(Waiting, popen_spawn_posix.Popen):
     """A process in a fresh interpreter."""
+
+    _fds: list[int]
 
     def _launch(self, process_obj: Any) -> None:
         tracker_fd = _tracker.getfd()

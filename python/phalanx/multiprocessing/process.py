@@ -1,7 +1,7 @@
 """`Process`, the standard one: its end is waited for at the door, told in words, and known to its children.
 
-The functions below serve as methods of the classes in `context` and, once the standard package is adopted, of the standard
-`BaseProcess`.
+The functions below serve as methods of the classes in `context` and, once the standard package is adopted, of the
+standard `BaseProcess`.
 """
 
 from __future__ import annotations
@@ -54,8 +54,11 @@ class Ending:
     """What processes of phalanx have beyond the standard ones."""
 
     outlive_parent: bool = False
-    """Set it before `start()` to let the process go on when its parent is gone. Without it, or with
-    `PHALANX_ORPHANS=keep` in the environment, it gets SIGTERM one second after that, and SIGKILL another 0.8 s later."""
+    """Set it before `start()` to let the process go on when its parent is gone.
+
+    Without it, and without `PHALANX_ORPHANS=keep` in the environment, the process has a second to notice that its
+    parent is gone (`parent_process().sentinel`); then it gets SIGTERM, and 0.8 s later SIGKILL.
+    """
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> Any:
         _start.begin_process(self, parent_sentinel)

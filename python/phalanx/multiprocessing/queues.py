@@ -17,7 +17,6 @@ from phalanx.multiprocessing.connection import Pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
@@ -48,15 +47,6 @@ class Queue(_core.Channel):
     def _state(self) -> dict[str, Any]:
         kept = ("_reader", "_writer")
         return {name: value for name, value in self.__dict__.items() if name not in kept}
-
-    def put_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
-        """Put several objects, in order. An error leaves those before it in the queue.
-
-        block, timeout: as for `put`, for each object.
-        """
-        put = self.put
-        for item in items:
-            put(item, block, timeout)
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import weakref
 from multiprocessing import resource_tracker
 from multiprocessing import shared_memory as _std_shared_memory
 
@@ -27,6 +28,20 @@ if TYPE_CHECKING:
 __all__ = ["ShareableList", "SharedMemory"]
 
 _std: Any = _std_shared_memory
+_tracker: Any = resource_tracker._resource_tracker  # not the module: there our own function may stand
+
+_segments: weakref.WeakSet[SharedMemory] = weakref.WeakSet()
+
+
+def unregister(name: str, rtype: str) -> None:
+    """`resource_tracker.unregister`, which says nothing where a program undoes what an attacher does no more.
+
+    Programs for Python up to 3.12 call it after they attached to a segment, as that was tracked. The tracker would complain
+    about a name that it does not know, or forget the entry of the segment's maker.
+    """
+    ways = {segment._track for segment in _segments.copy() if segment._name == name}
+    if rtype != "shared_memory" or None not in ways or True in ways:
+        _tracker.unregister(name, rtype)
 
 
 class SharedMemory(_std.SharedMemory):  # type: ignore[misc]
@@ -63,7 +78,8 @@ class SharedMemory(_std.SharedMemory):  # type: ignore[misc]
             self._mmap = mmap.mmap(self._fd, self._size)
             self._buf = memoryview(self._mmap)
             if self._track:
-                resource_tracker.register(self._name, "shared_memory")
+                _tracker.register(self._name, "shared_memory")
+            _segments.add(self)
         except BaseException:
             self.close()
             if new:
@@ -102,9 +118,9 @@ class SharedMemory(_std.SharedMemory):  # type: ignore[misc]
         _posixshmem.shm_unlink(_whole(self._name))
         if self._track is None:
             # Our tracker may know it from its maker. It complains about what it does not know.
-            resource_tracker.register(self._name, "shared_memory")
+            _tracker.register(self._name, "shared_memory")
         if self._track is not False:
-            resource_tracker.unregister(self._name, "shared_memory")
+            _tracker.unregister(self._name, "shared_memory")
 
 
 def _whole(path: str) -> str:
@@ -129,7 +145,7 @@ class ShareableList(_std.ShareableList):  # type: ignore[misc]
             return
         items = [] if sequence is None else list(sequence)
         encoded = [item.encode() if isinstance(item, str) else item for item in items]
-        formats = [self._format_of(item) for item in encoded]
+        formats = [self._format_of(*pair) for pair in zip(items, encoded, strict=True)]
         self._list_len = len(items)
         self._allocated_offsets = [0]
         for form in formats:
@@ -153,7 +169,10 @@ class ShareableList(_std.ShareableList):  # type: ignore[misc]
         struct.pack_into(self._format_packing_metainfo, buf, self._offset_packing_formats, *packed)
         struct.pack_into(self._format_back_transform_codes, buf, self._offset_back_transform_codes, *codes)
 
-    def _format_of(self, item: Any) -> str:
-        """How an item is packed; text, already encoded, gets room for one byte more at least."""
-        form: str = self._types_mapping[type(item)] if not isinstance(item, bytes) else "%ds"
-        return form % (self._alignment * (len(item) // self._alignment + 1)) if isinstance(item, bytes) else form
+    def _format_of(self, item: Any, encoded: Any) -> str:
+        """How an item is packed: text in as much room as the standard one gives it, and in enough."""
+        if not isinstance(encoded, bytes):
+            form: str = self._types_mapping[type(item)]
+            return form
+        room, needed = len(item) // self._alignment + 1, -(-len(encoded) // self._alignment)
+        return f"{self._alignment * max(room, needed)}s"

@@ -220,6 +220,42 @@ unsafe extern "C-unwind" fn put_nowait(slf: Obj, args: *const Obj, count: isize,
     }
 }
 
+unsafe extern "C-unwind" fn put_many(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: as in put_one.
+    unsafe {
+        let names = [c"items", c"block", c"timeout"];
+        let Some([items, block, timeout]) = raw::arguments("put_many", names, args, count, keywords) else {
+            return ptr::null_mut();
+        };
+        if items.is_null() {
+            return raw::raise(raw::type_error(), c"put_many() missing 1 required argument: 'items'");
+        }
+        let Some(patience) = patience(block, timeout) else {
+            return ptr::null_mut();
+        };
+        if !is_open(slf) {
+            return ptr::null_mut();
+        }
+        // A tuple of its own: the program may change a list while an item of it is pickled.
+        let items = PySequence_Tuple(items);
+        if items.is_null() {
+            return items;
+        }
+        let this: &Channel = raw::state(slf);
+        let done = this.end(slf, &PUT).put_many(items, patience);
+        raw::release(items);
+        match done {
+            Done::Yes => raw::none(),
+            Done::TimedOut | Done::Closed => raise_from_queue(c"Full"),
+            Done::Raised => ptr::null_mut(),
+        }
+    }
+}
+
+unsafe extern "C-unwind" {
+    fn PySequence_Tuple(object: Obj) -> Obj;
+}
+
 unsafe fn get_one(slf: Obj, patience: Patience) -> Obj {
     // SAFETY: as in put_one.
     unsafe {
@@ -294,16 +330,12 @@ unsafe extern "C-unwind" fn get_many(slf: Obj, args: *const Obj, count: isize, k
                     continue;
                 }
             }
-            // What was got before an error of one item must not be lost with it.
-            if done == Done::Raised && ffi::PyList_GET_SIZE(list) > 0 {
-                let notes = raw::call_method(names::keep(), [slf, list]);
-                if notes.is_null() {
-                    raw::release(list);
-                    return ptr::null_mut();
-                }
-                raw::release(notes);
-            }
             if done == Done::Raised {
+                // What was got before one item turned out bad must not be lost with it.
+                let py = Python::assume_attached();
+                let error = PyErr::fetch(py);
+                let _ = error.value(py).setattr("got", Borrowed::<PyAny>::from_ptr(py, list));
+                error.restore(py);
                 raw::release(list);
                 return ptr::null_mut();
             }
@@ -314,12 +346,6 @@ unsafe extern "C-unwind" fn get_many(slf: Obj, args: *const Obj, count: isize, k
             return raise_from_queue(c"Empty");
         }
         list
-    }
-}
-
-mod names {
-    crate::raw::names! {
-        keep = c"_keep_got";
     }
 }
 
@@ -383,7 +409,15 @@ pub fn add(py: Python<'_>) -> PyResult<()> {
                 get_many,
                 c"get_many($self, /, max, timeout=None)\n--\n\n\
 Get up to max objects as a list: wait for the first as get() does, take what else is there.\n\n\
-timeout: seconds to wait for the first, None for no limit. Raises queue.Empty.",
+timeout: seconds to wait for the first, None for no limit. Raises queue.Empty. An error of unpickling has the objects\n\
+that came before the bad one as its attribute `got`.",
+            ),
+            Method::Fast(
+                c"put_many",
+                put_many,
+                c"put_many($self, /, items, block=True, timeout=None)\n--\n\n\
+Put several objects, in order, with less than a lock for each.\n\n\
+block, timeout: as for put(), for each wait. An error leaves the objects before it in the queue.",
             ),
             Method::Fast(
                 c"join",

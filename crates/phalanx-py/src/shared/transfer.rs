@@ -9,12 +9,16 @@ use phalanx::channel::{self, Item, Payload, Record, Ring};
 use phalanx::shm::Name;
 use phalanx::shm::heap;
 use phalanx::shm::point::{Point, reach};
-use phalanx::wait::{Enders, How, Reason, Stopped};
+use phalanx::wait::{self, Enders, How, Reason, Stopped};
+use pyo3::ffi;
 use pyo3::prelude::*;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 
 /// Above this many bytes the interpreter is let go while they are copied.
 const LONG: usize = 1 << 20;
+
+/// So often a getter looks before it lets the interpreter go: a microsecond or two.
+const EAGER: u32 = 48;
 
 /// How a transfer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +118,79 @@ impl End<'_> {
         }
     }
 
+    /// Puts the items of a tuple, several small ones under one lock.
+    ///
+    /// # Safety
+    /// As [`End::put`].
+    pub unsafe fn put_many(self, items: Obj, patience: Patience) -> Done {
+        // Not dropped where Python code ends the thread: a leak, and no unwinding through a destructor.
+        let mut batch = ManuallyDrop::new(Batch::default());
+        let mut room = room();
+        let mut done = Done::Yes;
+        // SAFETY: as the caller promises; the room is only read as far as it was written.
+        unsafe {
+            let room = room.assume_init_mut();
+            for at in 0..ffi::PyTuple_GET_SIZE(items) {
+                match codec::encode(ffi::PyTuple_GET_ITEM(items, at), room) {
+                    Encoded::Small { kind, len } => {
+                        batch.add(kind, std::slice::from_raw_parts(room.as_ptr().cast::<u8>(), len));
+                        if batch.is_full() {
+                            done = self.put_batch(&mut batch, patience);
+                        }
+                    }
+                    Encoded::Large(plan) => {
+                        done = self.put_batch(&mut batch, patience);
+                        if done == Done::Yes {
+                            done = self.put_large(plan, patience);
+                        } else {
+                            Plan::free(plan);
+                        }
+                    }
+                    Encoded::Failed => {
+                        // What came before goes out; the error of this one is kept meanwhile.
+                        let error = PyErr::fetch(Python::assume_attached());
+                        if self.put_batch(&mut batch, patience) == Done::Yes {
+                            error.restore(Python::assume_attached());
+                        }
+                        done = Done::Raised;
+                    }
+                }
+                if done != Done::Yes {
+                    break;
+                }
+            }
+            if done == Done::Yes {
+                done = self.put_batch(&mut batch, patience);
+            }
+        }
+        drop(ManuallyDrop::into_inner(batch));
+        done
+    }
+
+    /// Puts what is in the batch, and empties it.
+    unsafe fn put_batch(self, batch: &mut Batch, patience: Patience) -> Done {
+        let mut at = 0;
+        while at < batch.marks.len() {
+            let put = {
+                let records: Vec<Record<'_>> = (at..batch.marks.len()).map(|at| batch.record(at)).collect();
+                self.ring.try_put_many(&records)
+            };
+            match put {
+                Ok(n) if n > 0 => at += n,
+                _ => {
+                    // SAFETY: as the callers promise.
+                    let done = unsafe { self.put_record(batch.record(at), patience) };
+                    if done != Done::Yes {
+                        return done;
+                    }
+                    at += 1;
+                }
+            }
+        }
+        batch.clear();
+        Done::Yes
+    }
+
     #[inline]
     unsafe fn put_record(self, record: Record<'_>, patience: Patience) -> Done {
         match self.ring.try_put(record, self.bell) {
@@ -187,6 +264,18 @@ impl End<'_> {
             let closed = self.others.is_some_and(|others| !others.is_held()) && self.ring.is_empty();
             return Err(if closed { Done::Closed } else { Done::TimedOut });
         }
+        if wait::shared::is_eager() {
+            // The answer of a peer that runs comes sooner than the interpreter could be let go and taken back.
+            for _ in 0..EAGER {
+                if !self.ring.is_empty() {
+                    // SAFETY: `to` has INLINE bytes.
+                    if let Some(item) = unsafe { self.ring.try_get(to, self.keep, self.bell) } {
+                        return Ok(item);
+                    }
+                }
+                std::hint::spin_loop();
+            }
+        }
         let mut found = None;
         // SAFETY: as the callers promise; `to` has INLINE bytes.
         let done = unsafe {
@@ -216,6 +305,36 @@ impl End<'_> {
         }
         // SAFETY: as the caller promises.
         unsafe { self.wait(patience, |how| self.ring.wait_for_item(how, self.others)) }
+    }
+}
+
+/// Small records, encoded and not yet put.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// Kind, and where its bytes end.
+    marks: Vec<(u8, usize)>,
+}
+
+impl Batch {
+    fn add(&mut self, kind: u8, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.marks.push((kind, self.bytes.len()));
+    }
+
+    fn is_full(&self) -> bool {
+        self.marks.len() >= 256 || self.bytes.len() >= 1 << 16
+    }
+
+    fn record(&self, at: usize) -> Record<'_> {
+        let (kind, end) = self.marks[at];
+        let start = at.checked_sub(1).map_or(0, |before| self.marks[before].1);
+        Record::Small(kind, &self.bytes[start..end])
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.marks.clear();
     }
 }
 

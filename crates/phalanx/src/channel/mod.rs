@@ -1,4 +1,4 @@
-//! Level 3. Channels between processes: a ring of records in the arena. The protocol: `channel/README.md`.
+//! Level 4. Channels between processes: a ring of records in the arena. The protocol: `channel/README.md`.
 
 mod hands;
 mod ring;

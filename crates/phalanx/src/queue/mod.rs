@@ -1,4 +1,4 @@
-//! Level 3. The queue behind `queue.Queue`, `LifoQueue` and `SimpleQueue`.
+//! Level 4. The queue behind `queue.Queue`, `LifoQueue` and `SimpleQueue`.
 //!
 //! | field | meaning |
 //! | --- | --- |

@@ -136,5 +136,5 @@ const _: () = {
     assert!(size_of::<Object>() == 192);
     assert!(size_of::<Slab>() == 64);
     assert!(UNIT * LARGE as usize == 2 << 20);
-    assert!(HEAP % UNIT == 0 && UNITS % 4096 == 0 && LOT % 4096 == 0);
+    assert!(HEAP.is_multiple_of(UNIT) && UNITS.is_multiple_of(4096) && LOT.is_multiple_of(4096));
 };

@@ -1,4 +1,4 @@
-//! Level 2. The primitives: each a small `repr(C)` state, a table of its bits, and nothing of Python.
+//! Level 3. The primitives: each a small `repr(C)` state, a table of its bits, and nothing of Python.
 //!
 //! None of them sleeps by itself; they all come through [`crate::wait`]. Wake-ups go in the order of arrival, and a
 //! thread that just comes by may take a free lock first ("barging"), because handing a lock over to a sleeper would

@@ -72,7 +72,7 @@ static LISTENING: AtomicBool = AtomicBool::new(false);
 static STEP: OnceLock<fn(usize)> = OnceLock::new();
 #[cfg(not(loom))]
 static LOOK: OnceLock<fn()> = OnceLock::new();
-#[cfg(not(loom))]
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 static LOOK_AROUND: OnceLock<fn()> = OnceLock::new();
 
 #[cfg(loom)]
@@ -117,12 +117,12 @@ pub fn set_step(step: fn(usize)) {
 
 /// Plugs in the detector for processes: `look` is called by every thread that sleeps at something shared, ten times a
 /// second. The first one stays.
-#[cfg(not(loom))]
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub fn set_look_around(look: fn()) {
     let _ = LOOK_AROUND.set(look);
 }
 
-#[cfg(not(loom))]
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub(super) fn look_around() {
     if let Some(look) = LOOK_AROUND.get() {
         look();

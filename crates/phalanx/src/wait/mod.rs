@@ -1,4 +1,4 @@
-//! Level 1. THE DOOR: whoever must sleep comes through here.
+//! Level 2. THE DOOR: whoever must sleep comes through here.
 //!
 //! The protocol and why no wake-up is lost: `wait/README.md`.
 //!

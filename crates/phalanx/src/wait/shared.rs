@@ -20,6 +20,11 @@ pub fn spin_until<R>(done: impl Fn() -> Option<R>) -> Option<R> {
     super::ticket::spin_until(roster::me(), done)
 }
 
+/// Has waiting awake paid off for the calling thread the last time?
+pub fn is_eager() -> bool {
+    super::ticket::processors() > 1 && super::ticket::is_patient(roster::me())
+}
+
 /// What a waiter is told when another one of its queue died, if that spoils the wait of all.
 pub const PEER_DIED: u32 = 4;
 

@@ -474,6 +474,12 @@ pub(super) fn spin(me: &Record, token: &AtomicU32) -> Option<u32> {
     })
 }
 
+/// Did the last spin of the thread of `me` end well?
+#[cfg(not(loom))]
+pub(super) fn is_patient(me: &Record) -> bool {
+    me.patience.load(Ordering::Relaxed) == MOST_PATIENCE
+}
+
 /// Waits awake until `done` says so, for as long as that has paid off lately for the thread of `me`.
 pub(super) fn spin_until<R>(me: &Record, done: impl Fn() -> Option<R>) -> Option<R> {
     if cfg!(loom) || processors() < 2 {

@@ -1,4 +1,4 @@
-//! Level 3. The detector: finds waits that can never end.
+//! Level 4. The detector: finds waits that can never end.
 //!
 //! It runs in the sleep of one of the sleeping threads, five times a second, and costs nothing while nobody sleeps.
 //! See `watch/README.md` for the rules and why there is no false alarm.

@@ -17,8 +17,10 @@ mod event;
 mod latch;
 mod mutex;
 mod queue;
+mod ring;
 mod rmutex;
 mod semaphore;
+mod shared;
 mod wait;
 
 use loom::sync::Arc;
