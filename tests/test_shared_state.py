@@ -327,7 +327,7 @@ def test_a_copy_is_independent_and_shared() -> None:
 
 
 def test_standard_objects_of_the_same_types_still_pickle() -> None:
-    """There is one registry of reducers, and who registers a type last has it: then what the standard one wants holds."""
+    """There is one registry of reducers, and who registers a type last has it: then the standard rules hold."""
     theirs, ours = standard_sharedctypes.RawValue("i", 5), RawValue("i", 6)
     rebuild, arguments = sharedctypes.reduce_ctype(theirs)
     rebuild(*arguments).value = 50
@@ -525,11 +525,11 @@ def test_a_wrapper_without_its_init() -> None:
     for use in (
         lambda: bare[0],
         lambda: len(bare),
-        lambda: bare.get_obj(),
-        lambda: bare.get_lock(),
-        lambda: bare.acquire(),
-        lambda: bare.release(),
-        lambda: bare.__enter__(),
+        bare.get_obj,
+        bare.get_lock,
+        bare.acquire,
+        bare.release,
+        bare.__enter__,
     ):
         with pytest.raises(AttributeError, match="is not set"):
             use()
@@ -859,7 +859,7 @@ def test_shared_memory(name: str) -> None:
 
 def test_what_a_segment_cannot_be(name: str) -> None:
     for arguments in ({"create": True, "size": -2}, {"create": True}, {"name": None}, {"name": name, "size": -1}):
-        with pytest.raises(ValueError, match="'size' must be|'name' can only"):
+        with pytest.raises(ValueError, match=r"'size' must be|'name' can only"):
             shared_memory.SharedMemory(**arguments)
     with pytest.raises(ValueError, match="null"):
         shared_memory.SharedMemory(name + "\0a", create=True, size=1)
@@ -927,6 +927,7 @@ def test_a_view_in_use_when_the_segment_goes_is_no_error(name: str) -> None:
 
 MAKE = "from phalanx.multiprocessing.shared_memory import SharedMemory, ShareableList\n"
 WATCH = """
+ATTACH = "import sys; from phalanx.multiprocessing.shared_memory import ShareableList, SharedMemory; "
 def alone(program, *arguments):
     # In a program of its own, with a tracker of its own.
     import subprocess
@@ -938,9 +939,9 @@ def test_an_attacher_that_ends_destroys_nothing(script: Path, name: str) -> None
     body = """
     segment = SharedMemory(sys.argv[1], create=True, size=10)
     segment.buf[0] = 42
-    attach = "import sys; from phalanx.multiprocessing.shared_memory import *; a = SharedMemory(sys.argv[1]); print(a.buf[0])"
+    attach = ATTACH + "a = SharedMemory(sys.argv[1]); print(a.buf[0])"
     listed = ShareableList([1, "two"])
-    attach_list = "import sys; from phalanx.multiprocessing.shared_memory import *; print(ShareableList(name=sys.argv[1])[1])"
+    attach_list = ATTACH + "print(ShareableList(name=sys.argv[1])[1])"
     for done in (alone(attach, segment.name), alone(attach, segment.name), alone(attach_list, listed.shm.name)):
         print(done.stdout, done.stderr, end="")
     for it in (segment, listed.shm):
@@ -970,7 +971,7 @@ def test_whoever_unlinks_the_tracker_has_nothing_to_say(script: Path, name: str,
 def test_another_program_unlinks(script: Path, name: str) -> None:
     body = """
     segment = SharedMemory(sys.argv[1], create=True, size=10, track=False)
-    done = alone("import sys; from phalanx.multiprocessing.shared_memory import *; SharedMemory(sys.argv[1]).unlink()", segment.name)
+    done = alone(ATTACH + "SharedMemory(sys.argv[1]).unlink()", segment.name)
     print(done.stdout, done.stderr)
     """
     assert run(script, MAKE + WATCH + textwrap.dedent(body), name) == (0, " \n", "")
@@ -1021,7 +1022,7 @@ resource_tracker.unregister = shared_memory.unregister
 def test_programs_that_undo_the_tracking_of_an_attacher(script: Path, name: str) -> None:
     body = """
     segment = SharedMemory(sys.argv[1], create=True, size=10)
-    attach = "import sys; from phalanx.multiprocessing.shared_memory import *; a = SharedMemory(sys.argv[1]); "
+    attach = ATTACH + "a = SharedMemory(sys.argv[1]); "
     done = alone(UNDO + attach + "resource_tracker.unregister(a._name, 'shared_memory')", segment.name)
     print(done.stdout, done.stderr)
     exec(UNDO)

@@ -2,23 +2,27 @@
 # verdict: ok
 # plain: wrong-answer
 # methods: fork spawn
-# expect: ^first ended with -14, parcel there, then empty$
+# expect: ^first ended with -9, parcel there, then empty$
 import multiprocessing
 import queue
-import signal
 import sys
+import time
 
 
-def first(parcels):
-    signal.setitimer(signal.ITIMER_REAL, 0.3)  # the end of it, by SIGALRM
+def first(parcels, started):
+    started.set()
     parcels.get()
 
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
     parcels = multiprocessing.Queue()
-    getter = multiprocessing.Process(target=first, args=(parcels,))
+    started = multiprocessing.Event()
+    getter = multiprocessing.Process(target=first, args=(parcels, started))
     getter.start()
+    started.wait()
+    time.sleep(0.3)  # now it sits in get()
+    getter.kill()
     getter.join()
     parcels.put("parcel")
     seen = []

@@ -2,7 +2,7 @@
 # verdict: deadlock
 # plain: hang
 # methods: fork
-# report: "Main" @puts
+# report: "MainProcess" @puts
 import multiprocessing
 import sys
 

@@ -2,7 +2,7 @@
 # verdict: deadlock
 # plain: hang
 # methods: fork
-# report: "holder" @main_wants @child_wants
+# report: "MainProcess" "child" @holder_wants @child_wants
 # reports: 1-3
 import multiprocessing
 import sys
@@ -18,7 +18,7 @@ def child_work(shared, ready, answer):
 def hold(local, held, shared):
     with local:
         held.set()
-        with shared:
+        with shared:  # @holder_wants
             pass
 
 
@@ -31,7 +31,7 @@ local, held = threading.Lock(), threading.Event()
 holder = threading.Thread(target=hold, args=(local, held, shared), name="holder")
 holder.start()
 held.wait()
-with local:  # @main_wants
+with local:
     answer.put("never")
 holder.join()
 child.join()

@@ -29,6 +29,7 @@ from pathlib import Path
 
 DEADLINE = 20.0
 GRACE = 2.0  # within this many seconds after the end of the root all its processes have ended
+KEPT = ("PHALANX_FAULTS_IMPORT", "PHALANX_FAULTS_STACKS")
 MARK = "PHALANX_FAULTS_SCENARIO"
 MOST = float(os.environ.get("PHALANX_FAULTS_DEADLINE", "inf"))  # cuts every deadline, to see many rows hang
 LIBRARY = os.environ.get("PHALANX_FAULTS_LIBRARY", "phalanx")
@@ -139,7 +140,7 @@ def run(
 ) -> Outcome:
     """Play `scenario`; its processes start others by `method`, and `arguments` are its sys.argv[1:]."""
     mark = uuid.uuid4().hex
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("PHALANX_")}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PHALANX_") or name in KEPT}
     variables |= {MARK: mark, "PHALANX_FAULTS_LIBRARY": LIBRARY, "PHALANX_FAULTS_METHOD": method}
     variables["PYTHONPATH"] = str(Path(__file__).parents[2])
     variables |= environment or {}
@@ -172,7 +173,9 @@ def run(
             ledger = Path(folder, "left.json")
             if ledger.exists():
                 left += json.loads(ledger.read_text())
-            new = _shared() - before
+            mine = Path(folder, "shm").read_text().split() if Path(folder, "shm").exists() else []
+            # Other programs make names of this form too, at any time: of these count those that our processes noted.
+            new = {name for name in _shared() - before if name in mine or not name.startswith("psm_")}
             left += [f"/dev/shm/{name}" for name in sorted((new & _shared()) - _in_use(new))]
             out.seek(0), err.seek(0)
             return Outcome(code, out.read(), err.read(), tuple(left), asleep)

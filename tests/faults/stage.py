@@ -42,8 +42,31 @@ if LIBRARY != "std":
     _phalanx: Any = importlib.import_module("phalanx")
     OwnerDied, DeadlockError, PhalanxError = _phalanx.OwnerDied, _phalanx.DeadlockError, _phalanx.PhalanxError
 
+for _name in os.environ.get("PHALANX_FAULTS_IMPORT", "").split():
+    importlib.import_module(_name)
+
 if os.environ.get("PHALANX_FAULTS_STACKS"):
     faulthandler.register(signal.SIGUSR2, all_threads=True)  # for whoever looks into a hang
+
+
+# ---- names in /dev/shm: noted for the harness, who made them
+
+
+def _note_names() -> None:
+    import _posixshmem
+
+    def shm_open(path: str, flags: int, mode: int = 0o777) -> int:
+        fd: int = original(path, flags, mode)
+        with open("shm", "a") as file:
+            file.write(path.strip("/") + "\n")
+        return fd
+
+    original: Any = _posixshmem.shm_open
+    _posixshmem.shm_open = shm_open
+
+
+if os.path.exists("board"):
+    _note_names()
 
 
 # ---- the board: 256 counters in a file that all processes map; each counter has one writer

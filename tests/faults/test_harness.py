@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.faults.harness import check, run
 
@@ -46,16 +48,19 @@ LEFT = {
     "zombie": "def main():\n    if os.fork() == 0: os._exit(0)",
     "child": "def main():\n    if os.fork() == 0: forever()",
     "shm": "def main(): open(f'/dev/shm/faults-{os.getpid()}', 'w').close()",
+    "std": "from multiprocessing import shared_memory as s, resource_tracker\n"
+    "def main():\n    one = s.SharedMemory(create=True, size=9); resource_tracker.unregister(one._name, 'shared_memory')\n"
+    "    one.close()",
 }
-WORDS = {"zombie": "(Z)", "shm": "/dev/shm/faults-", "memfd": "/memfd:forgotten"}
+WORDS = {"zombie": "(Z)", "shm": "/dev/shm/faults-", "std": "/dev/shm/psm_", "memfd": "/memfd:forgotten"}
 
 
 @pytest.mark.parametrize("what", LEFT)
 def test_what_is_left_is_seen(what: str) -> None:
     outcome = run(LEFT[what] + ("\nimport atexit; atexit.register(os._exit, 0)" if what == "thread" else ""), grace=0.2)
-    if what == "shm":
-        for line in outcome.left:
-            __import__("os").unlink(line)
+    for line in outcome.left:
+        if line.startswith("/dev/shm"):
+            Path(line).unlink()
     assert outcome.code == 0 and any(WORDS.get(what, what) in line for line in outcome.left), outcome.tell()
 
 

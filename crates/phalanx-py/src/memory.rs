@@ -59,7 +59,9 @@ impl SharedBlock {
         }
         object::join_tree()?;
         let handle = Handle::new(Self::KIND, size.cast_unsigned()).map_err(|_| {
-            PyMemoryError::new_err(format!("the shared memory of this tree of processes has no room for {size} bytes"))
+            PyMemoryError::new_err(format!(
+                "the shared memory of this tree of processes has no room for {size} bytes"
+            ))
         })?;
         Ok(Self { handle })
     }
@@ -157,7 +159,10 @@ impl AtomicCounter {
     }
 
     fn __repr__(&self) -> String {
-        format!("AtomicCounter({})", self.word().load(Ordering::SeqCst).cast_signed())
+        format!(
+            "AtomicCounter({})",
+            self.word().load(Ordering::SeqCst).cast_signed()
+        )
     }
 }
 
@@ -191,7 +196,9 @@ unsafe extern "C-unwind" fn counter_add(slf: Obj, args: *const Obj, count: isize
             }
         };
         let Some(n) = n else { return ptr::null_mut() };
-        let before = raw::state::<AtomicCounter>(slf).word().fetch_add(n, Ordering::SeqCst);
+        let before = raw::state::<AtomicCounter>(slf)
+            .word()
+            .fetch_add(n, Ordering::SeqCst);
         python_int(before.wrapping_add(n))
     }
 }
@@ -203,10 +210,17 @@ unsafe extern "C-unwind" fn counter_exchange(slf: Obj, args: *const Obj, count: 
             return ptr::null_mut();
         };
         if value.is_null() {
-            return raw::raise(raw::type_error(), c"exchange() missing required argument 'value' (pos 1)");
+            return raw::raise(
+                raw::type_error(),
+                c"exchange() missing required argument 'value' (pos 1)",
+            );
         }
         match number(value) {
-            Some(value) => python_int(raw::state::<AtomicCounter>(slf).word().swap(value, Ordering::SeqCst)),
+            Some(value) => python_int(
+                raw::state::<AtomicCounter>(slf)
+                    .word()
+                    .swap(value, Ordering::SeqCst),
+            ),
             None => ptr::null_mut(),
         }
     }
@@ -243,7 +257,11 @@ unsafe extern "C-unwind" fn counter_compare_exchange(
 
 unsafe extern "C-unwind" fn counter_value(slf: Obj, _: *mut c_void) -> Obj {
     // SAFETY: as in counter_add.
-    python_int(unsafe { raw::state::<AtomicCounter>(slf) }.word().load(Ordering::SeqCst))
+    python_int(
+        unsafe { raw::state::<AtomicCounter>(slf) }
+            .word()
+            .load(Ordering::SeqCst),
+    )
 }
 
 unsafe extern "C-unwind" fn counter_set_value(slf: Obj, value: Obj, _: *mut c_void) -> c_int {
@@ -254,7 +272,9 @@ unsafe extern "C-unwind" fn counter_set_value(slf: Obj, value: Obj, _: *mut c_vo
             return -1;
         }
         let Some(value) = number(value) else { return -1 };
-        raw::state::<AtomicCounter>(slf).word().store(value, Ordering::SeqCst);
+        raw::state::<AtomicCounter>(slf)
+            .word()
+            .store(value, Ordering::SeqCst);
         0
     }
 }
@@ -373,7 +393,8 @@ unsafe extern "C-unwind" fn bind(slf: Obj, args: *const Obj, count: isize, keywo
     // SAFETY: the descriptor has checked the class; the frame owns nothing. Each reference made is given to a slot or back.
     unsafe {
         let names = [c"obj", c"lock", c"code", c"address"];
-        let Some([object, lock, code, address]) = raw::arguments("_bind", names, args, count, keywords) else {
+        let Some([object, lock, code, address]) = raw::arguments("_bind", names, args, count, keywords)
+        else {
             return ptr::null_mut();
         };
         if object.is_null() || lock.is_null() {
@@ -403,7 +424,10 @@ unsafe extern "C-unwind" fn bind(slf: Obj, args: *const Obj, count: isize, keywo
             raw::release(release);
             return raw::raise(raw::runtime_error(), c"this object has its lock already");
         }
-        this.direct.store(is_plain(lock, acquire) && is_plain(lock, release), Ordering::Relaxed);
+        this.direct.store(
+            is_plain(lock, acquire) && is_plain(lock, release),
+            Ordering::Relaxed,
+        );
         this.number.store(code, Ordering::Relaxed);
         this.address.store(address, Ordering::Relaxed);
         this.acquire.put(acquire);
@@ -421,7 +445,10 @@ fn held(slot: &Slot, name: &CStr) -> Obj {
     if object.is_null() {
         raw::raise_text(
             attribute_error(),
-            &format!("{:?} is not set: __init__() was not called", name.to_string_lossy()),
+            &format!(
+                "{:?} is not set: __init__() was not called",
+                name.to_string_lossy()
+            ),
         );
     }
     object
@@ -443,7 +470,12 @@ unsafe fn take_direct(this: &SynchronizedBase) -> Obj {
     // SAFETY: the slots are filled once, and the caller keeps `this`; `_bind` has looked at the class of the lock.
     unsafe {
         let lock = this.lock.get();
-        lock::take(lock, raw::state::<SharedRLock>(lock), Hold::Plain, Patience::Forever)
+        lock::take(
+            lock,
+            raw::state::<SharedRLock>(lock),
+            Hold::Plain,
+            Patience::Forever,
+        )
     }
 }
 
@@ -589,7 +621,11 @@ unsafe extern "C-unwind" fn set_number(slf: Obj, value: Obj, name: *mut c_void) 
         if !take(this) {
             return -1;
         }
-        let set = if store(code, at, value) { 0 } else { PyObject_SetAttr(this.object.get(), name.cast(), value) };
+        let set = if store(code, at, value) {
+            0
+        } else {
+            PyObject_SetAttr(this.object.get(), name.cast(), value)
+        };
         ended(give_back(this, done(set)))
     }
 }
@@ -598,7 +634,12 @@ impl SynchronizedBase {
     #[inline]
     fn number(&self) -> Option<(u8, *mut u8)> {
         let code = self.number.load(Ordering::Relaxed) as u8;
-        (code != 0).then(|| (code, ptr::with_exposed_provenance_mut(self.address.load(Ordering::Relaxed))))
+        (code != 0).then(|| {
+            (
+                code,
+                ptr::with_exposed_provenance_mut(self.address.load(Ordering::Relaxed)),
+            )
+        })
     }
 }
 
@@ -618,7 +659,10 @@ unsafe fn load(code: u8, at: *const u8) -> Obj {
             b'L' | b'Q' => ffi::PyLong_FromUnsignedLongLong(at.cast::<u64>().read_volatile()),
             b'f' => ffi::PyFloat_FromDouble(at.cast::<f32>().read_volatile().into()),
             b'd' => ffi::PyFloat_FromDouble(at.cast::<f64>().read_volatile()),
-            _ => raw::raise(raw::system_error(), c"phalanx: a number of an unknown kind; please report this"),
+            _ => raw::raise(
+                raw::system_error(),
+                c"phalanx: a number of an unknown kind; please report this",
+            ),
         }
     }
 }

@@ -13,7 +13,7 @@
 mod processes;
 
 use phalanx::channel::{Ended, INLINE, Limits, Ring};
-use phalanx::shm::{Handle, heap, point, tree};
+use phalanx::shm::{self, Handle, UNIT, heap, point, tree};
 use phalanx::sync::shared::{Event, Mutex, RMutex, Semaphore};
 use phalanx::sync::{Hold, NotLocked};
 use phalanx::wait::{How, Stopped};
@@ -49,6 +49,13 @@ fn killed_at(point: &str, nth: u32, deed: impl FnOnce()) -> bool {
         "{point} {nth}: {ending:?}"
     );
     ending != Ending::Exited(0)
+}
+
+/// Nothing but the ring itself and a chunk or two: neither payloads nor chunks that nobody finds again.
+fn holds_no_more_than_it_needs(handle: &Handle, before: u64, what: &str) {
+    let more = used() - before - (handle.len() + shm::OBJECT_HEAD) as u64;
+    let chunk = (UNIT - heap::HEAD) as u64;
+    assert!(more.is_multiple_of(chunk) && more / chunk <= 2, "{what}: {more} bytes");
 }
 
 /// Everything that is in the ring, in order.
@@ -114,6 +121,7 @@ fn a_putter_that_is_killed() {
                     let there = done + u64::from(killed && point == "put.after_commit");
                     let expected: Vec<u64> = (0..5).chain(100..100 + there).chain(200..205).collect();
                     assert_eq!(drain(ring), expected, "{point} {shape:?} {nth}");
+                    holds_no_more_than_it_needs(&handle, before, point);
                     drop(handle);
                     assert_eq!(used(), before, "{point} {shape:?} {nth}: bytes are lost");
                 }
@@ -148,6 +156,7 @@ fn a_getter_that_is_killed() {
                     let taken = done + u64::from(killed && point != "get.before_commit");
                     put(ring, 40, shape, &patiently()).unwrap();
                     assert_eq!(drain(ring), (taken..41).collect::<Vec<u64>>(), "{point} {shape:?} {nth}");
+                    holds_no_more_than_it_needs(&handle, before, point);
                     drop(handle);
                     assert_eq!(used(), before, "{point} {shape:?} {nth}: bytes are lost");
                 }

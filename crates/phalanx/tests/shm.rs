@@ -400,6 +400,23 @@ fn what_a_killed_child_held_is_freed() {
     });
 }
 
+/// Killed when it had begun to free an object: the parts of that go too.
+#[test]
+fn an_object_that_is_half_freed() {
+    alone("an_object_that_is_half_freed", || {
+        let before = used();
+        let child = fork(|| {
+            let whole = heap::allocate(30_000).unwrap();
+            for size in [100, 20_000, 3 * UNIT] {
+                heap::give_to(heap::allocate(size).unwrap(), whole);
+            }
+            phalanx::sys::die();
+        });
+        child.perish();
+        assert_eq!(used(), before);
+    });
+}
+
 /// A handle in a pickle keeps its object while nobody holds it, and a grandchild can take it up.
 #[test]
 fn a_handle_on_its_way_keeps_its_object() {

@@ -10,7 +10,7 @@ __all__ = ["BufferWrapper"]
 
 
 class BufferWrapper:
-    """Zeroed shared memory of `size` bytes, freed when the last process has let it go. Pickles as a handle, at any time.
+    """Zeroed shared memory of `size` bytes, freed when the last process lets it go. Pickles as a handle, at any time.
 
     Raises ValueError for a negative size, OverflowError for one beyond `sys.maxsize`, MemoryError if there is no room.
     """

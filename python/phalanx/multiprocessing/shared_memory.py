@@ -1,9 +1,9 @@
 """Named shared memory: `multiprocessing.shared_memory`, whose segments stay as long as their maker wants.
 
-The segments and the layout of lists are the standard ones, so a process without phalanx can be at the other end. What is
-different: a process that only attaches to a segment does not destroy it when it ends, a failure to attach does not destroy
-it either, and views that are still in use when a `SharedMemory` goes away are no error. The maker of a segment is tracked
-as before: if nobody has unlinked it when the program ends or is killed, the resource tracker does.
+The segments and the layout of lists are the standard ones, so a process without phalanx can be at the other end. What
+is different: a process that only attaches to a segment does not destroy it when it ends, a failure to attach does not
+destroy it either, and views that are still in use when a `SharedMemory` goes away are no error. The maker of a segment
+is tracked as before: if nobody has unlinked it when the program ends or is killed, the resource tracker does.
 
 For memory that goes from process to process through `multiprocessing` itself, `Array`, `RawArray` and `ndarray` have no
 names that could be left behind.
@@ -11,14 +11,13 @@ names that could be left behind.
 
 from __future__ import annotations
 
+import _posixshmem  # type: ignore[import-not-found]
 import mmap
 import os
 import struct
 import weakref
 from multiprocessing import resource_tracker
 from multiprocessing import shared_memory as _std_shared_memory
-
-import _posixshmem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,8 +35,8 @@ _segments: weakref.WeakSet[SharedMemory] = weakref.WeakSet()
 def unregister(name: str, rtype: str) -> None:
     """`resource_tracker.unregister`, which says nothing where a program undoes what an attacher does no more.
 
-    Programs for Python up to 3.12 call it after they attached to a segment, as that was tracked. The tracker would complain
-    about a name that it does not know, or forget the entry of the segment's maker.
+    Programs for Python up to 3.12 call it after they attached to a segment, as that was tracked. The tracker would
+    complain about a name that it does not know, or forget the entry of the segment's maker.
     """
     ways = {segment._track for segment in _segments.copy() if segment._name == name}
     if rtype != "shared_memory" or None not in ways or True in ways:
@@ -47,11 +46,11 @@ def unregister(name: str, rtype: str) -> None:
 class SharedMemory(_std.SharedMemory):  # type: ignore[misc]
     """A named segment of shared memory, made anew or attached to.
 
-    `name`: without one, `create` makes one up. `size`: in bytes, for `create`. `track`: whether the resource tracker removes
-    the segment when this program ends without having unlinked it; by default it does if this object made the segment.
+    `name`: without one, `create` makes one up. `size`: in bytes, for `create`. `track`: whether the resource tracker
+    removes the segment when this program ends without having unlinked it; by default it does if this object made it.
 
-    Raises ValueError for a size or name that cannot be, FileExistsError for `create` with a name in use, FileNotFoundError
-    if there is no such segment.
+    Raises ValueError for a size or name that cannot be, FileExistsError for `create` with a name in use,
+    FileNotFoundError if there is no such segment.
     """
 
     _track: bool | None = None
@@ -133,8 +132,8 @@ def _whole(path: str) -> str:
 class ShareableList(_std.ShareableList):  # type: ignore[misc]
     """A list of fixed length in named shared memory: its items are int, float, bool, None, and short str and bytes.
 
-    With a `sequence`, a new one is made; with only a `name`, one is attached to. No item can grow beyond the room that it got
-    at first. Trailing null characters of str and bytes are lost. Nothing is locked.
+    With a `sequence`, a new one is made; with only a `name`, one is attached to. No item can grow beyond the room that
+    it got at first. Trailing null characters of str and bytes are lost. Nothing is locked.
     """
 
     def __init__(self, sequence: Iterable[Any] | None = None, *, name: str | None = None) -> None:

@@ -1,8 +1,8 @@
 """ctypes objects in shared memory, with or without a lock: the counterpart of `multiprocessing.sharedctypes`.
 
-The memory is that of the tree of processes, so an object can go to another process at any time, also through a queue, and
-lives as long as any process has it. Numbers and structures are as wide as the machine reads and writes them, but only a
-lock makes `v.value += 1` one step.
+The memory is that of the tree of processes, so an object can go to another process at any time, also through a queue,
+and lives as long as any process has it. Only a lock makes `v.value += 1` one step: `with v.get_lock()`; for a mere
+counter there is `AtomicCounter`.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ def copy(obj: Any) -> Any:
 
 
 def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
-    """Return a wrapper of a ctypes object whose attributes or items are read and set under a lock, a new one by default."""
+    """Return a wrapper of a ctypes object whose attributes or items are used under a lock, a new one by default."""
     if isinstance(obj, SynchronizedBase):
-        raise AssertionError("object already synchronized")  # noqa: TRY004  as the standard one
+        raise AssertionError("object already synchronized")
     if isinstance(obj, ctypes._SimpleCData):
         return Synchronized(obj, lock, ctx)
     if isinstance(obj, ctypes.Array):
@@ -131,7 +131,8 @@ def reduce_ctype(obj: Any) -> Any:
     view = wrapper.create_memoryview()
     offset = ctypes.addressof(obj) - ctypes.addressof(ctypes.c_char.from_buffer(view)) if len(view) else 0
     # The types of arrays are made as they are needed; pickle would not find them.
-    type_, lengths = type(obj), []
+    type_: Any = type(obj)
+    lengths = []
     while issubclass(type_, ctypes.Array) and type_ is type_._type_ * type_._length_:
         lengths.append(type_._length_)
         type_ = type_._type_
@@ -159,7 +160,7 @@ class_cache: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 def make_property(name: str) -> Any:
-    """Return a property for a subclass of `SynchronizedBase`: an attribute of the object inside, used under the lock."""
+    """Return a property for subclasses of `SynchronizedBase`: an attribute of the object inside, under the lock."""
     found = prop_cache.get(name)
     if found is None:
         found = prop_cache[name] = _core._locked_property(name)

@@ -62,9 +62,9 @@ fn die_with_parent() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
-/// A wait that is long enough for anything that will ever happen; its end is a failure.
+/// A wait that is long enough for anything that will ever happen: what waits for it gives up before.
 pub fn patiently() -> How<'static> {
-    How::at_most(SOON)
+    How::at_most(3 * SOON)
 }
 
 /// Looks again and again until `done`, at most for [`SOON`].
