@@ -103,8 +103,8 @@ def install(*, deadlock: str | None = None) -> None:
         _wait_until_loaded(name)
     for entry in _LAZY:
         _patch_lazy(*entry)
-    for entry in _ADOPTED:
-        _adopt_lazy(*entry)
+    for adopted in _ADOPTED:
+        _adopt_lazy(*adopted)
 
 
 def uninstall() -> None:

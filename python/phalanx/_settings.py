@@ -35,10 +35,10 @@ def spawn_way() -> str:
 
 
 def queue_memory() -> int:
-    """`PHALANX_QUEUE_MEMORY`: bytes that the large objects in one queue or pipe may fill; a quarter of the memory if unset.
+    """`PHALANX_QUEUE_MEMORY`: bytes that large objects in one queue or pipe may fill; unset, a quarter of the memory.
 
-    Small objects (up to 8 KiB pickled) have 256 MiB of their own. A put beyond either waits for a get. Raises ValueError for
-    anything but a positive number.
+    Small objects (up to 8 KiB pickled) have 256 MiB of their own. A put beyond either waits for a get. Raises
+    ValueError for anything but a positive number.
     """
     global _queue_memory
     value = os.environ.get("PHALANX_QUEUE_MEMORY", "")

@@ -53,7 +53,7 @@ if os.environ.get("PHALANX_FAULTS_STACKS"):
 
 
 def _note_names() -> None:
-    import _posixshmem
+    shm: Any = importlib.import_module("_posixshmem")
 
     def shm_open(path: str, flags: int, mode: int = 0o777) -> int:
         fd: int = original(path, flags, mode)
@@ -61,8 +61,8 @@ def _note_names() -> None:
             file.write(path.strip("/") + "\n")
         return fd
 
-    original: Any = _posixshmem.shm_open
-    _posixshmem.shm_open = shm_open
+    original = shm.shm_open
+    shm.shm_open = shm_open
 
 
 if os.path.exists("board"):

@@ -49,8 +49,8 @@ LEFT = {
     "child": "def main():\n    if os.fork() == 0: forever()",
     "shm": "def main(): open(f'/dev/shm/faults-{os.getpid()}', 'w').close()",
     "std": "from multiprocessing import shared_memory as s, resource_tracker\n"
-    "def main():\n    one = s.SharedMemory(create=True, size=9); resource_tracker.unregister(one._name, 'shared_memory')\n"
-    "    one.close()",
+    "def main():\n    one = s.SharedMemory(create=True, size=9); one.close()\n"
+    "    resource_tracker.unregister(one._name, 'shared_memory')",
 }
 WORDS = {"zombie": "(Z)", "shm": "/dev/shm/faults-", "std": "/dev/shm/psm_", "memfd": "/memfd:forgotten"}
 

@@ -686,22 +686,23 @@ fn a_guard_is_stolen_under_a_hail_of_signals() {
         });
         inside.pass();
         // SAFETY: plain system calls; the handler does nothing.
-        unsafe {
+        let (process, me) = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
             assert_eq!(libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()), 0);
-            let often = libc::timeval {
-                tv_sec: 0,
-                tv_usec: 2_000,
-            };
-            let often = libc::itimerval {
-                it_interval: often,
-                it_value: often,
-            };
-            assert_eq!(libc::setitimer(libc::ITIMER_REAL, &raw const often, std::ptr::null_mut()), 0);
-        }
+            (libc::getpid(), libc::gettid())
+        };
+        let hail = fork(|| {
+            loop {
+                // SAFETY: a plain system call.
+                unsafe { libc::syscall(libc::SYS_tgkill, process, me, libc::SIGALRM) };
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
         assert_eq!(guard.lock(tree::me()), Taken::Stolen);
         child.perish();
+        hail.kill();
+        hail.perish();
     });
 }
 

@@ -1,15 +1,14 @@
 """`multiprocessing.connection`: pipes through shared memory; listeners and clients stay the standard library's.
 
-Sending never waits for the other end to receive, short of the memory ceiling. `fileno()` is a socket that can be selected
-on. Who waits at an end whose other side nobody holds any more gets EOFError, also after a SIGKILL.
+Sending never waits for the other end to receive, short of the memory ceiling. `fileno()` is a socket that can be
+selected on. Who waits at an end whose other side nobody holds any more gets EOFError, also after a SIGKILL.
 """
 
 from __future__ import annotations
 
 import multiprocessing.connection as _std
-from multiprocessing import BufferTooShort, reduction
+from multiprocessing import AuthenticationError, BufferTooShort, reduction
 from multiprocessing.connection import (
-    AuthenticationError,
     Client,
     Listener,
     answer_challenge,
@@ -21,14 +20,23 @@ from phalanx import _core, _settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
-__all__ = ["AuthenticationError", "Client", "Connection", "Listener", "Pipe", "answer_challenge", "deliver_challenge", "wait"]
+__all__ = [
+    "AuthenticationError",
+    "Client",
+    "Connection",
+    "Listener",
+    "Pipe",
+    "answer_challenge",
+    "deliver_challenge",
+    "wait",
+]
 
 Connection = _std.Connection
 
 
-class PipeConnection(_core.PipeEnd, Connection):  # type: ignore[misc]
+class PipeConnection(_core.PipeEnd, Connection):
     """One end of a pipe: sends and receives objects and bytes, several threads and processes at a time."""
 
     def __init__(self, seed: object) -> None:
@@ -96,7 +104,7 @@ class PipeConnection(_core.PipeEnd, Connection):  # type: ignore[misc]
     def _has_item(self) -> bool:
         return bool(self._pending())
 
-    def __enter__(self) -> PipeConnection:
+    def __enter__(self) -> Self:
         self._check_closed()
         return self
 
@@ -116,9 +124,6 @@ class PipeConnection(_core.PipeEnd, Connection):  # type: ignore[misc]
 def _rebuild(cls: type[PipeConnection], state: Any, socket: Any, other: Any) -> PipeConnection:
     end: PipeConnection = cls._unpack(state, socket.detach(), None if other is None else other.detach())
     return end
-
-
-PipeConnection.__name__ = PipeConnection.__qualname__ = "PipeConnection"
 
 
 def Pipe(duplex: bool = True) -> tuple[PipeConnection, PipeConnection]:  # noqa: N802  the standard name

@@ -31,7 +31,9 @@ class Queue(_core.Channel):
 
     _joinable = False
 
+    # A subclass may have any arguments of its own.
     def __new__(cls, maxsize: int = 0, *args: Any, ctx: object = None, _packed: Any = None, **more: Any) -> Any:
+        """Make it, or take up the handle of one."""
         return super().__new__(cls, maxsize, _settings.queue_memory(), cls._joinable, _packed)
 
     def __init__(self, maxsize: int = 0, *, ctx: object = None) -> None:
@@ -51,7 +53,7 @@ class Queue(_core.Channel):
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         if "_on_queue_feeder_error" in vars(cls):
-            cls.put = _put_and_tell  # type: ignore[method-assign]
+            cls.put = _put_and_tell  # type: ignore[assignment, method-assign]
 
     @staticmethod
     def _on_queue_feeder_error(e: BaseException, obj: object) -> None:
@@ -73,7 +75,7 @@ class Queue(_core.Channel):
     def _terminate_broken(self) -> None:
         self._close()
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
 def _rebuild_queue(cls: type[Queue], packed: Any, state: dict[str, Any]) -> Queue:
@@ -112,12 +114,12 @@ class _End:
 
     @property
     def closed(self) -> bool:
-        """Has `close` been called, or the queue been closed?"""
+        """Whether `close` has been called, or the queue been closed."""
         queue = self._queue()
         return self._closed or queue is None or queue._closed
 
     def poll(self, timeout: float = 0.0) -> bool:
-        """Is there something to get?"""
+        """Whether there is something to get."""
         queue = self._queue()
         return queue is not None and queue.qsize() > 0
 
@@ -167,6 +169,4 @@ class SimpleQueue:
         self._reader.close()
         self._writer.close()
 
-    __class_getitem__ = classmethod(types.GenericAlias)
-
-
+    __class_getitem__: Any = classmethod(types.GenericAlias)

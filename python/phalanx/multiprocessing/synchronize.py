@@ -19,7 +19,7 @@ from phalanx._core import SharedSemaphore as Semaphore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 
@@ -31,7 +31,8 @@ class Condition(_core.SharedCondition):
     notification that had come for it goes to the next.
     """
 
-    def __new__(cls, lock: Any = None, *, ctx: object = None, _packed: Any = None) -> Condition:
+    def __new__(cls, lock: Any = None, *, ctx: object = None, _packed: Any = None) -> Self:
+        """Make it, or take up the handle of one."""
         return super().__new__(cls, RLock() if lock is None else lock, _packed)
 
     def __init__(self, lock: Any = None, *, ctx: object = None) -> None:
@@ -51,7 +52,10 @@ class Condition(_core.SharedCondition):
         return f"<Condition({self._lock}, {self._waiters()})>"
 
     def notify(self, n: int = 1) -> None:
-        """Wake up to n of the threads that wait, those first that came first. The lock must be held (AssertionError)."""
+        """Wake up to n of the threads that wait, those first that came first.
+
+        The lock must be held (AssertionError).
+        """
         assert self._is_owned(), "lock is not owned"
         self._notify(max(n, 0))
 
@@ -141,17 +145,17 @@ class Barrier:
 
     @property
     def parties(self) -> int:
-        """How many meet."""
+        """How many threads meet."""
         return self._barrier.parties
 
     @property
     def n_waiting(self) -> int:
-        """How many wait at this moment."""
+        """How many of them wait at this moment."""
         return self._barrier.n_waiting
 
     @property
     def broken(self) -> bool:
-        """Is it broken?"""
+        """Whether it is broken."""
         return self._barrier.broken
 
 

@@ -1,6 +1,6 @@
 //! Scenarios of several processes, made by a real `fork`.
 //!
-//! A process that forks must have one thread, and what the arena holds is counted, so each scenario runs in a process of its
+//! A fork wants to be alone in its process, and what the arena holds is counted, so each scenario runs in a process of its
 //! own: [`alone`] starts this binary again for one test, with [`ALONE`] set, and ends it when its time is up. Children die
 //! with their parent.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
@@ -34,7 +34,7 @@ pub fn alone_for(name: &str, time: Duration, body: impl FnOnce()) {
         return body();
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    // With a single test thread the harness itself starts none.
+    // The harness itself does nothing but wait for this one test then.
     command.args([name, "--exact", "--nocapture", "--test-threads=1"]);
     let mut child = command.env(ALONE, name).stdout(Stdio::null()).spawn().unwrap();
     let end = Instant::now() + time;
@@ -139,7 +139,7 @@ pub struct Child {
 pub fn fork(body: impl FnOnce()) -> Child {
     let number = words(1);
     tree::conceive();
-    // SAFETY: this process has one thread (see `alone`), and the child ends by `_exit`.
+    // SAFETY: the threads that do not survive hold no lock that the child needs, and the child ends by `_exit`.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "no fork");
     if pid == 0 {
