@@ -478,6 +478,7 @@ def test_a_number_that_is_not_aligned_or_not_plain(lock: Any) -> None:
     packed = RawValue(Packed)
     whole = packed._wrapper
     odd = sharedctypes.synchronized(sharedctypes.rebuild_ctype(ctypes.c_int, whole, None, 1), lock)
+    assert sharedctypes._number_in(odd.get_obj()) == (0, 0)
     odd.value = 77
     assert (packed.b, odd.value) == (77, 77)
     assert sharedctypes.synchronized(RawValue(Loud, 3), lock).value == "loud"
@@ -698,14 +699,15 @@ def test_a_forked_child_gives_up_only_its_own_handles(script: Path) -> None:
     os.waitpid(pid, 0)
     others = [multiprocessing.RawValue("i", 6) for _ in range(100)]
     print(values[0].value)
+    reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        sys.stdin.read()  # until the parent has let go
-        time.sleep(0)
+        os.read(reader, 1)  # until the parent has let go
         print(values[0].value, flush=True)
         os._exit(0)
     values.clear()
     others += [multiprocessing.RawValue("i", 7) for _ in range(100)]
+    os.write(writer, b"x")
     os.waitpid(pid, 0)
     """
     assert run(script, body) == (0, "5\n5\n", "")

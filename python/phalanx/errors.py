@@ -145,7 +145,7 @@ class DeadlockError(PhalanxError, RuntimeError):
 
 
 class OwnerDied(PhalanxError, RuntimeError):
-    """What is waited for was in the hands of a process that died: raised by `acquire`, `wait`, `join` of shared objects.
+    """What is waited for was in the hands of a process that died: raised by `acquire`, `wait` and `join`.
 
     - `pid`: the process id of the dead process
     - `reason`: how it ended, in words

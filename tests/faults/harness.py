@@ -174,8 +174,8 @@ def run(
             if ledger.exists():
                 left += json.loads(ledger.read_text())
             mine = Path(folder, "shm").read_text().split() if Path(folder, "shm").exists() else []
-            # Other programs make names of this form too, at any time: of these count those that our processes noted.
-            new = {name for name in _shared() - before if name in mine or not name.startswith("psm_")}
+            # Other programs make names at any time: ours are those that our processes noted, or that say so.
+            new = {name for name in _shared() - before if name in mine or name.startswith(("phalanx", "faults"))}
             left += [f"/dev/shm/{name}" for name in sorted((new & _shared()) - _in_use(new))]
             out.seek(0), err.seek(0)
             return Outcome(code, out.read(), err.read(), tuple(left), asleep)

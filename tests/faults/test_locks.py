@@ -97,6 +97,39 @@ def main():
 """)
 
 
+@pytest.mark.parametrize("kind", WITH_RECOVER)
+def test_recovered_before_anybody_has_noticed(kind: str) -> None:
+    check(f"""{TOOLS}
+def main():
+    {LOCKS[kind]}
+    child = victim(lock)
+    kill(child)
+    lock.recover()
+    assert lock.acquire(timeout=5); lock.release()
+    end(child, code=-9)
+""")
+
+
+@pytest.mark.parametrize("kind", WITH_RECOVER)
+def test_recovering_takes_nothing_from_the_living(kind: str) -> None:
+    check(f"""{TOOLS}
+def main():
+    {LOCKS[kind]}
+    child = victim(lock)
+    try: lock.recover()
+    except (RuntimeError, ValueError, OSError, PhalanxError): pass
+    assert not lock.acquire(timeout=0.01)
+    bury(child)
+    lock.recover()
+    assert lock.acquire(timeout=5)
+    try: lock.recover()
+    except (RuntimeError, ValueError, OSError, PhalanxError): pass
+    end(start(take_not, lock)); lock.release()
+
+def take_not(lock): assert not lock.acquire(timeout=0.01)
+""")
+
+
 def test_a_lock_held_twice_by_the_dead() -> None:
     check(f"""{TOOLS}
 def twice(lock):
@@ -285,6 +318,24 @@ def main():
     assert count("c") == count("d") == 3
 """
     check(scenario, method=method)
+
+
+def test_a_member_of_a_barrier_killed_while_it_waits_alone() -> None:
+    check("""
+def member(barrier, letter):
+    mark(letter)
+    try: barrier.wait()
+    except threading.BrokenBarrierError: mark(letter, 2)
+
+def main():
+    barrier = ctx.Barrier(3)
+    first = start(member, barrier, "a"); await_mark("a"); asleep(first.pid)
+    bury(first)
+    other = start(member, barrier, "b")
+    with raises(threading.BrokenBarrierError): barrier.wait()
+    assert barrier.broken
+    end(other); assert count("b") == 2
+""")
 
 
 def test_a_member_of_a_barrier_killed_before_it_comes() -> None:

@@ -79,8 +79,13 @@ fn every_point_is_visited() {
         "queued",
         "notify",
         "barrier",
+        "run",
+        "slab",
+        "free",
+        "take",
+        "bury",
     ];
-    for name in point::NAMES {
+    for name in point::NAMES.iter().chain(point::INNER) {
         assert!(known.contains(name), "{name} is new: say in tests/crash.rs what its death leaves");
     }
 }
@@ -136,9 +141,6 @@ fn a_getter_that_is_killed() {
     alone_for("a_getter_that_is_killed", Duration::from_secs(180), || {
         let before = used();
         for point in ["get.before_commit", "get.after_commit", "get.payload"] {
-            if !point::NAMES.contains(&point) {
-                continue;
-            }
             for shape in SHAPES {
                 for nth in [1, 2, 3, 9, 20] {
                     let (handle, ring) = make(NO_LIMITS);
@@ -214,7 +216,7 @@ fn a_worker_that_is_killed() {
 #[test]
 fn a_wakeup_that_dies_with_its_sender() {
     alone_for("a_wakeup_that_dies_with_its_sender", Duration::from_secs(120), || {
-        for point in ["put.after_commit", "notify"] {
+        for point in ["put.after_commit", "take", "notify"] {
             for sleepers in [1, 3] {
                 let (_handle, ring) = make(NO_LIMITS);
                 let getters: Vec<Child> = (0..sleepers)
@@ -228,7 +230,7 @@ fn a_wakeup_that_dies_with_its_sender() {
                 assert!(ring.is_empty());
             }
         }
-        for point in ["get.after_commit", "notify"] {
+        for point in ["get.after_commit", "take", "notify"] {
             let (_handle, ring) = make(Limits {
                 maxsize: 1,
                 ..NO_LIMITS
@@ -287,6 +289,111 @@ fn the_heap_grows_under_a_dead_one() {
                 blocks.into_iter().chain([large]).for_each(heap::free);
                 assert_eq!(used(), before);
             }
+        }
+    });
+}
+
+/// Killed with the arena locked, in the middle of an allocation: no unit is lost, and the shortcuts are right again.
+#[test]
+fn an_allocation_that_is_never_finished() {
+    alone("an_allocation_that_is_never_finished", || {
+        let before = used();
+        // Whatever the file has is given back and taken again, so that a unit that is lost makes it grow.
+        let all = || {
+            let blocks: Vec<u64> = (0..300).map(|at| heap::allocate(100 + at * 1_000).unwrap()).collect();
+            blocks.into_iter().for_each(heap::free);
+            heap::usage()
+        };
+        all();
+        for (point, size) in [("run", 20_000), ("run", 5 << 20), ("slab", 100), ("slab", 16_000)] {
+            for nth in [1, 2] {
+                let steady = all();
+                let killed = killed_at(point, nth, || {
+                    for _ in 0..2_000 {
+                        heap::allocate(size).unwrap();
+                    }
+                });
+                assert!(killed, "{point} {size}");
+                let after = all();
+                assert_eq!((after.0, before), (before, before));
+                let blocks: Vec<u64> = (0..200).map(|_| heap::allocate(size).unwrap()).collect();
+                blocks.into_iter().for_each(heap::free);
+                assert_eq!(all(), heap::usage());
+                assert!(steady.0 == before);
+            }
+        }
+        let steady = all();
+        for _ in 0..200 {
+            assert!(killed_at("run", 1, || drop(heap::allocate(700_000))));
+            assert!(killed_at("slab", 1, || {
+                loop {
+                    heap::allocate(16_000).unwrap();
+                }
+            }));
+        }
+        // What the dead began is found again. The slabs that they finished stay slabs.
+        let slack = 64 * UNIT as u64;
+        assert!(all().1 <= steady.1 + slack, "{:?} and then {:?}", steady, all());
+        assert_eq!(used(), before);
+    });
+}
+
+/// Killed when an object was about to be freed.
+#[test]
+fn an_object_whose_last_holder_dies_over_it() {
+    alone("an_object_whose_last_holder_dies_over_it", || {
+        let before = used();
+        for nth in [1, 2, 5] {
+            assert!(killed_at("free", nth, || {
+                loop {
+                    let (handle, ring) = make(NO_LIMITS);
+                    (0..20).for_each(|number| put(ring, number, Shape::of(number), &patiently()).unwrap());
+                    drop(handle);
+                }
+            }));
+            assert_eq!(used(), before, "{nth}");
+        }
+    });
+}
+
+/// The undertaker dies, at each step of a burial; the next one does it again.
+#[test]
+fn an_undertaker_that_is_killed() {
+    alone("an_undertaker_that_is_killed", || {
+        let before = used();
+        for nth in 1..=4 {
+            let (handle, ring) = make(NO_LIMITS);
+            let event = Placed::new(Event::new());
+            let mut victim = fork(|| {
+                let mine: Vec<Handle> = (1..9).map(|at| Handle::new(3, at * 700).unwrap()).collect();
+                (1..9).for_each(|at| drop(heap::allocate(at * 9_000)));
+                put(ring, 1, Shape::Large(5_000), &patiently()).unwrap();
+                let _ = event.wait(&patiently());
+                drop(mine);
+            });
+            event.until_waiting(1);
+            victim.kill();
+            until("its end", || victim.has_ended());
+            let mut undertaker = fork(|| {
+                point::arm("bury", nth);
+                tree::is_dead(victim.number);
+            });
+            assert_eq!(undertaker.ending(), Ending::Killed(libc::SIGKILL));
+            // The seat may be somebody else's by now, and he must not suffer from the second burial.
+            let newcomer = fork(|| {
+                let name = handle.name();
+                let mine = Handle::new(4, 5_000).unwrap();
+                until("the second burial", || tree::life(victim.number).dead && !tree::living().contains(&victim.number));
+                assert!(mine.holders() == [tree::number()] && name.is_held());
+            });
+            processes::buried(undertaker.number);
+            processes::buried(victim.number);
+            newcomer.join();
+            assert_eq!(victim.ending(), Ending::Killed(libc::SIGKILL));
+            assert_eq!(phalanx::wait::shared::count(phalanx::wait::key_of(&*event)), 0);
+            assert_eq!(drain(ring), [1]);
+            drop((handle, event));
+            assert_eq!(used(), before, "{nth}");
         }
     });
 }

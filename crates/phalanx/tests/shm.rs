@@ -692,17 +692,19 @@ fn a_guard_is_stolen_under_a_hail_of_signals() {
             assert_eq!(libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()), 0);
             (libc::getpid(), libc::gettid())
         };
-        let hail = fork(|| {
-            loop {
-                // SAFETY: a plain system call.
-                unsafe { libc::syscall(libc::SYS_tgkill, process, me, libc::SIGALRM) };
-                thread::sleep(Duration::from_millis(2));
-            }
+        let hail = [(); 2].map(|()| {
+            fork(|| {
+                loop {
+                    // SAFETY: a plain system call.
+                    unsafe { libc::syscall(libc::SYS_tgkill, process, me, libc::SIGALRM) };
+                    thread::yield_now();
+                }
+            })
         });
         assert_eq!(guard.lock(tree::me()), Taken::Stolen);
         child.perish();
-        hail.kill();
-        hail.perish();
+        hail.iter().for_each(Child::kill);
+        hail.into_iter().for_each(Child::perish);
     });
 }
 

@@ -140,6 +140,13 @@ def hold_ends(popen: Any, parent_end: int, *others: int) -> None:
     popen.finalizer = util.Finalize(popen, _close_ends, (parent_end, *others))
 
 
+def take_ends(finalizer: Any) -> None:
+    """The same for the finalizer that the standard library has made after a fork."""
+    sentinel, parent_end = finalizer._args
+    _parent_ends.add(parent_end)
+    finalizer._callback, finalizer._args = _close_ends, (parent_end, sentinel)
+
+
 def _close_ends(parent_end: int, *others: int) -> None:
     _parent_ends.discard(parent_end)  # first: a fork in between must not close a number that means something else
     for fd in (parent_end, *others):
@@ -216,21 +223,25 @@ def _begin(tree: Any, mode: str | None, standard_too: bool, report: Any) -> None
         sys.excepthook = _LastWords(report)
 
 
-def lend(mode: str | None, usual: Iterable[str], *, until_fork: bool = False) -> None:
+def lend(mode: str | None, usual: Iterable[str], tree: int | None = None) -> None:
     """In a fork server or a template: load and patch what each child would load and patch.
 
-    `mode` is that of the standard modules in the parent; `usual` are the modules that a child has anyway. With
-    `until_fork` the children begin with the standard modules as they were, unless they are told something else.
+    `mode` is that of the standard modules in the parent; `usual` are the modules that a child has anyway. `tree` is a
+    fork server's descriptor of the arena: it may load modules of the program, which share what they make with the
+    children. These begin with the standard modules as they were, unless they are told something else.
     """
     global _lent
     import pkgutil  # noqa: F401  for `runpy`, which imports the main module; 10 ms with what it needs itself
 
     import phalanx.multiprocessing
 
+    if tree is not None:
+        _core.tree_attach(tree)
+        os.close(tree)
     if mode is not None:
         phalanx.install(deadlock=mode)
         adopt()
-        _lent = until_fork
+        _lent = tree is not None
     _ahead.update({name.partition(".")[0] for name in sys.modules.keys() - usual} - {"phalanx"})
 
 

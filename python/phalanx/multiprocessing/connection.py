@@ -126,7 +126,7 @@ def _rebuild(cls: type[PipeConnection], state: Any, socket: Any, other: Any) -> 
     return end
 
 
-def Pipe(duplex: bool = True) -> tuple[PipeConnection, PipeConnection]:  # noqa: N802  the standard name
+def Pipe(duplex: bool = True) -> tuple[PipeConnection, PipeConnection]:
     """Two connected ends. If not duplex the first can only receive and the second only send."""
     first, second = _core.make_pipe(PipeConnection, duplex, _settings.queue_memory())
     return first, second

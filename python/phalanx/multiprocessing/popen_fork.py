@@ -28,6 +28,11 @@ class Waiting:
     sentinel: int
     returncode: int | None
     finalizer: Any
+    _sent: int | None = None  # the signal that was sent last
+    _lost = False  # `returncode` is only a stand-in
+    _report = -1  # where a child that could not begin writes why
+    _failure: tuple[str, str] | None = None
+    _told = False  # `join` has raised the failure
 
     def __init__(self, process_obj: Any) -> None:
         """Start the process. Raises OSError where the system cannot, and ValueError for a setting it does not know."""
@@ -35,11 +40,6 @@ class Waiting:
         self._process = weakref.ref(process_obj)
         self._owner = os.getpid()
         self._reaping: list[int] = []  # the threads that are at it; lists change in one step
-        self._sent: int | None = None
-        self._lost = False
-        self._report = -1  # where a child that could not begin writes why
-        self._failure: tuple[str, str] | None = None
-        self._told = False
         super().__init__(process_obj)  # type: ignore[call-arg]
 
     def wait(self, timeout: float | None = None) -> int | None:
@@ -139,6 +139,4 @@ class Popen(Waiting, popen_fork.Popen):
 
     def _launch(self, process_obj: Any) -> None:
         super()._launch(process_obj)  # type: ignore[misc]
-        sentinel, parent_end = self.finalizer._args
-        self.finalizer.cancel()
-        _start.hold_ends(self, parent_end, sentinel)
+        _start.take_ends(self.finalizer)

@@ -109,7 +109,9 @@ def _ensure_server() -> None:
         def start(path: Any, arguments: Any, fds: Iterable[int]) -> Any:
             *options, command = arguments
             if options and options[-1] == "-c" and command.startswith("from multiprocessing.forkserver import main"):
-                arguments = [*options, f"{_PROLOGUE.format(home=home, mode=mode)}; {command}"]
+                tree = _start._core.tree_fd()
+                arguments = [*options, f"{_PROLOGUE.format(home=home, mode=mode, tree=tree)}; {command}"]
+                fds = [*fds, tree]
             return standard(path, arguments, fds)
 
         _util.spawnv_passfds = start
@@ -122,6 +124,6 @@ def _ensure_server() -> None:
 # Where phalanx is not found otherwise it is found in `home`; nothing of that is left in the server.
 _PROLOGUE = (
     "import sys; import multiprocessing.forkserver; usual = set(sys.modules); sys.path.append({home!r}); "
-    "from phalanx.multiprocessing._start import lend; del sys.path[-1]; lend({mode!r}, usual, until_fork=True); "
+    "from phalanx.multiprocessing._start import lend; del sys.path[-1]; lend({mode!r}, usual, {tree}); "
     "del lend, usual"
 )

@@ -44,11 +44,16 @@ class Queue(_core.Channel):
         self._writer = _End(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_queue, (type(self), self._pack(), self._state())
+        return _rebuild_queue, (type(self), self._pack()), self.__getstate__()
 
-    def _state(self) -> dict[str, Any]:
-        kept = ("_reader", "_writer")
-        return {name: value for name, value in self.__dict__.items() if name not in kept}
+    def __getstate__(self) -> dict[str, Any]:
+        # As in the standard class, what a subclass adds goes along only if it says so in its own `__getstate__`.
+        return {"_maxsize": self._maxsize, "_ignore_epipe": self._ignore_epipe}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reader = _End(self)
+        self._writer = _End(self)
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -78,11 +83,8 @@ class Queue(_core.Channel):
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
-def _rebuild_queue(cls: type[Queue], packed: Any, state: dict[str, Any]) -> Queue:
+def _rebuild_queue(cls: type[Queue], packed: Any) -> Queue:
     queue: Queue = cls.__new__(cls, _packed=packed)
-    queue.__dict__.update(state)
-    queue._reader = _End(queue)
-    queue._writer = _End(queue)
     return queue
 
 

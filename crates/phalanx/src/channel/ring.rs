@@ -522,6 +522,7 @@ impl Ring {
             self.get.mark.store(new, Ordering::Release);
         }
         if let Item::Large(_, payload) = item {
+            reach(Point::GetPayload);
             self.bytes.fetch_sub(payload.len, Ordering::Relaxed);
             heap::take_over(payload.offset);
         }

@@ -3,6 +3,7 @@
 use super::arena::{Arena, arena};
 use super::heap::{self, Full, OBJECT};
 use super::layout::{Object, SEATS};
+use super::point::{Point, reach};
 use super::tree;
 use crate::prim::{Guarded, Ordering};
 use std::collections::BTreeMap;
@@ -256,6 +257,7 @@ fn let_go(arena: &Arena, offset: u64, seat: u32) -> bool {
 }
 
 fn free(offset: u64) {
+    reach(Point::Free);
     heap::free_parts(offset, |_| false);
     heap::free(offset);
 }

@@ -166,6 +166,7 @@ fn small(arena: &Arena, class: usize, owner: u64) -> Result<u64, Full> {
                 new.next.store(before, Ordering::Relaxed);
                 new.full.store(0, Ordering::Relaxed);
                 arena.unit(index).store(SLAB | (class as u64) << 32 | 1, Ordering::Release);
+                point::reach(Point::Slab);
                 header.slabs[class].store(index, Ordering::Release);
                 header.hints[class].store(index, Ordering::Release);
                 Ok(())
@@ -187,6 +188,7 @@ fn run(arena: &Arena, size: usize, owner: u64) -> Result<u64, Full> {
             let index = find(arena, zone, len)?;
             let offset = Arena::unit_offset(index);
             block(arena, offset).owner.store(owner, Ordering::Relaxed);
+            point::reach(Point::Run);
             // The commit.
             arena.unit(index).store(RUN | u64::from(len), Ordering::Release);
             Ok(index)
@@ -196,7 +198,13 @@ fn run(arena: &Arena, size: usize, owner: u64) -> Result<u64, Full> {
     let _ = header
         .retained
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| Some(kept.saturating_sub(bytes)));
-    Ok(Arena::unit_offset(index))
+    let offset = Arena::unit_offset(index);
+    if zone == 1 {
+        // Only what was asked for: the rest of the run may never be touched.
+        // SAFETY: whole pages of the mapping, inside the file.
+        unsafe { sys::populate(arena.at(offset as usize), size.next_multiple_of(4096)) };
+    }
+    Ok(offset)
 }
 
 fn zone_of(arena: &Arena, index: u32) -> usize {

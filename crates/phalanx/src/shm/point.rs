@@ -4,14 +4,16 @@ use crate::prim::{AtomicU32, Ordering};
 use crate::sys;
 
 macro_rules! points {
-    ($($name:ident = $text:literal,)*) => {
+    ($($name:ident = $text:literal,)* -- $($inner:ident = $inner_text:literal,)*) => {
         /// A moment between two steps of a protocol.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u32)]
         #[expect(missing_docs, reason = "the names say it")]
-        pub enum Point { $($name,)* }
-        /// All of them, by name.
+        pub enum Point { $($name,)* $($inner,)* }
+        /// Those that a caller can bring about, by name.
         pub const NAMES: &[&str] = &[$($text,)*];
+        /// Those further inside.
+        pub const INNER: &[&str] = &[$($inner_text,)*];
     };
 }
 
@@ -20,6 +22,7 @@ points! {
     PutAfterCommit = "put.after_commit",
     PutPayload = "put.payload",
     GetBeforeCommit = "get.before_commit",
+    GetPayload = "get.payload",
     GetAfterCommit = "get.after_commit",
     Grow = "grow",
     Acquire = "acquire",
@@ -27,6 +30,12 @@ points! {
     Queued = "queued",
     Notify = "notify",
     Barrier = "barrier",
+    --
+    Run = "run",
+    Slab = "slab",
+    Free = "free",
+    Take = "take",
+    Bury = "bury",
 }
 
 /// The armed point and how many more visits it lets pass, or 0: nothing is armed.
@@ -34,7 +43,7 @@ static ARMED: AtomicU32 = AtomicU32::new(0);
 
 /// Kills this process (SIGKILL) at its `nth` visit, from 1, of the point called `name`. `false`: there is no such point.
 pub fn arm(name: &str, nth: u32) -> bool {
-    let at = NAMES.iter().position(|&other| other == name);
+    let at = NAMES.iter().chain(INNER).position(|&other| other == name);
     if let Some(at) = at {
         ARMED.store((at as u32 + 1) << 24 | nth.clamp(1, 0xFF_FFFF), Ordering::Relaxed);
     }

@@ -2,6 +2,7 @@
 
 use super::arena::{Arena, Refused, arena, arena_or_make};
 use super::layout::{KNOWN, NUMBERS, Process, SEATS, THREAD_BITS};
+use super::point::{Point, reach};
 use super::{handle, heap};
 use crate::prim::{AtomicBool, AtomicU32, Guarded, Ordering};
 use crate::sys::{self, Vital};
@@ -406,8 +407,11 @@ fn bury(arena: &Arena, number: u32, from: u32) -> bool {
         return is_dead_state(entry.state.load(Ordering::Acquire));
     }
     let Some(mourner) = MOURNER.get().filter(|_| undertaker != 0) else { return true };
+    reach(Point::Bury);
     mourner(number);
+    reach(Point::Bury);
     heap::take_back(arena, number);
+    reach(Point::Bury);
     // By the seats, not by the entry: an undertaker before us may have got as far as giving the seat to another one, and
     // whoever conceived the dead may have died before it wrote the seat down.
     let seats = &arena.header().seats;
@@ -415,6 +419,7 @@ fn bury(arena: &Arena, number: u32, from: u32) -> bool {
         handle::release_seat(arena, seat as u32);
         seats[seat].store(0, Ordering::Release);
     }
+    reach(Point::Bury);
     entry.state.store(DEAD, Ordering::Release);
     true
 }

@@ -328,6 +328,7 @@ fn take_at(lot: &Lot, key: u64, n: usize, then: impl FnOnce(usize, bool)) -> Bat
         for &at in &nodes {
             // From here on it is ours to wake; should we die before, the sleeper finds out by itself.
             lot.node(at).queued.store(tree::me(), Ordering::Release);
+            reach(Point::Take);
             lot.unlink(bucket, at);
         }
         then(nodes.len(), more);
