@@ -23,8 +23,7 @@ DEADLINE = 40
 METHODS = ("fork", "spawn", "forkserver")
 HEADS = {
     "ours": "from phalanx import multiprocessing\n",
-    "standard": "import phalanx; phalanx.install()\nimport multiprocessing\n"
-    "from phalanx.multiprocessing import _start; _start.adopt()\n",
+    "standard": "import phalanx; phalanx.install()\nimport multiprocessing\n",
 }
 IMPORTS = "import os, signal, sys, threading, time\n"
 

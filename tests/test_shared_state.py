@@ -908,7 +908,7 @@ def test_failing_to_make_leaves_nothing(monkeypatch: pytest.MonkeyPatch, name: s
     def fail(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shared_memory._tracker, "register", fail)
+    monkeypatch.setattr(shared_memory, "_track", fail)
     with pytest.raises(KeyboardInterrupt):
         shared_memory.SharedMemory(name, create=True, size=10)
     assert not exists(name)
@@ -1000,6 +1000,15 @@ def test_the_segment_of_a_killed_program_is_unlinked(script: Path, name: str) ->
     outcome = run(script, MAKE + textwrap.dedent(body), name)
     assert outcome.code == -9
     assert "resource_tracker: There appear to be 1 leaked shared_memory objects to clean up at shutdown" in outcome.err
+    assert not exists(name)
+
+
+def test_the_segments_of_a_killed_group_are_unlinked(script: Path, name: str) -> None:
+    body = """
+    segment = SharedMemory(sys.argv[1], create=True, size=10)
+    os.killpg(0, signal.SIGKILL)
+    """
+    assert run(script, MAKE + textwrap.dedent(body), name).code == -9
     assert not exists(name)
 
 

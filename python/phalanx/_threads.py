@@ -85,7 +85,7 @@ def adopted() -> bool:
 
 def _bootstrap_inner(self: Any) -> None:
     latch = self.__dict__[_LATCH] = _core.Latch()
-    _core.thread_begin(self._daemonic)
+    _core.thread_begin(self._daemonic, self._name)
     latch.promise()
     try:
         _original["_bootstrap_inner"](self)

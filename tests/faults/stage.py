@@ -27,6 +27,7 @@ SOON = 2.0  # how long it may take until a death is known
 mp: Any = importlib.import_module("multiprocessing" if LIBRARY == "std" else "phalanx.multiprocessing")
 ctx: Any = mp.get_context(METHOD)
 connection: Any = importlib.import_module(mp.__name__ + ".connection")
+synchronize: Any = importlib.import_module(mp.__name__ + ".synchronize")
 shared_memory: Any = importlib.import_module(mp.__name__ + ".shared_memory")
 Empty, Full = queue.Empty, queue.Full
 

@@ -41,7 +41,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.faults.stage import LIBRARY, DeadlockError, OwnerDied, ctx, gone, mp
+from tests.faults.stage import LIBRARY, DeadlockError, OwnerDied, ctx, gone, synchronize
 
 _core: Any = importlib.import_module("phalanx._core") if LIBRARY != "std" else None
 POINTS: list[str] = list(_core._kill_points()) if _core else []
@@ -478,7 +478,7 @@ def semaphore_storm(round_: Round) -> None:
     """A semaphore whose permits come back from the dead."""
     chance = round_.random
     permits, many, times = chance.randint(1, 3), chance.randint(2, 6), max(10, round_.items // 8)
-    semaphore = mp.Semaphore(permits, recover=True)
+    semaphore = synchronize.Semaphore(permits, recover=True)
     die = round_.marked(many, many - 1)
     who = [round_.start(guest, n, times, semaphore, permits, many, BEGUN, dies=die.get(n)) for n in range(many)]
     for n, point in die.items():
@@ -511,7 +511,7 @@ def _all_have_come(who: list[Any], n: int) -> bool:
 def condition_storm(round_: Round) -> None:
     """A leader counts, followers wait for each number in a condition."""
     chance = round_.random
-    condition = mp.Condition(mp.RLock(recover=True))
+    condition = ctx.Condition(synchronize.RLock(recover=True))
     many, times = chance.randint(2, 5), max(5, round_.items // 20)
     die = round_.marked(many, many - 1)
     who = [round_.start(follower, n, times, condition, dies=die.get(n)) for n in range(many)]
@@ -546,7 +546,7 @@ def barrier_storm(round_: Round) -> None:
     """Members of a barrier: if one dies, the others are told."""
     chance = round_.random
     many, times = chance.randint(2, 5), max(5, round_.items // 20)
-    barrier = mp.Barrier(many)
+    barrier = ctx.Barrier(many)
     die = round_.marked(many, many - 1)
     who = [round_.start(member, n, times, barrier, dies=die.get(n)) for n in range(many)]
     for n, point in die.items():
@@ -569,8 +569,8 @@ STORMS: dict[str, Callable[[Round], None]] = {
     "JoinableQueue": lambda round_: queue_storm(round_, ctx.JoinableQueue, joins=True),
     "Pipe": pipe_storm,
     "Lock": lambda round_: lock_storm(round_, ctx.Lock, recover=True),
-    "Lock(recover)": lambda round_: lock_storm(round_, lambda: mp.Lock(recover=True)),
-    "RLock(recover)": lambda round_: lock_storm(round_, lambda: mp.RLock(recover=True)),
+    "Lock(recover)": lambda round_: lock_storm(round_, lambda: synchronize.Lock(recover=True)),
+    "RLock(recover)": lambda round_: lock_storm(round_, lambda: synchronize.RLock(recover=True)),
     "Semaphore": semaphore_storm,
     "Condition": condition_storm,
     "Barrier": barrier_storm,

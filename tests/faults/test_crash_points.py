@@ -74,7 +74,7 @@ def rival(lock):
 def refused(lock): assert not lock.acquire(block=False) and not lock.acquire(timeout=0.01)
 
 def main():
-    lock = mp.KIND(recover=True)
+    lock = synchronize.KIND(recover=True)
     rivals = [start(rival, lock) for _ in range(2)]
     end(start(victim, lock), code=-9)
     mark("q"); end(*rivals)
@@ -96,7 +96,7 @@ def victim(condition):
         with condition: condition.notify_all()
 
 def main():
-    condition = mp.Condition(mp.RLock(recover=True))
+    condition = ctx.Condition(synchronize.RLock(recover=True))
     waiters = [start(wait, condition, letter) for letter in "xyz"]
     for waiter, letter in zip(waiters, "xyz"): await_mark(letter); asleep(waiter.pid)
     end(start(victim, condition), code=-9)

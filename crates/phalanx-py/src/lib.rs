@@ -19,14 +19,21 @@ mod shared;
 mod simple_queue;
 mod slot;
 mod sync;
+mod synchronized;
 mod watch;
 
 use pyo3::prelude::*;
 
-/// Make the calling thread known to the detector. daemon: the program ends without waiting for it.
+/// Make the calling thread known to the detector. daemon: the program ends without waiting for it. name: what reports in
+/// other processes call it; 32 bytes are kept.
 #[pyfunction]
-fn thread_begin(daemon: bool) {
+#[pyo3(signature = (daemon, name = None))]
+fn thread_begin(daemon: bool, name: Option<&Bound<'_, pyo3::types::PyString>>) {
     phalanx::wait::register(daemon);
+    // A name with lone surrogates is none.
+    if let Some(Ok(name)) = name.map(|name| name.to_str()) {
+        shared::tree::set_thread_name(name);
+    }
 }
 
 /// Say which thread runs signal handlers, by its identity.
@@ -51,7 +58,7 @@ mod _core {
     #[pymodule_export]
     use super::lock::RLock;
     #[pymodule_export]
-    use super::memory::{_locked_property, AtomicCounter, SharedBlock, SynchronizedBase};
+    use super::memory::{AtomicCounter, SharedBlock};
     #[pymodule_export]
     use super::queue::{_set_queue_parts, PyLifoQueue, PyPriorityQueue, PyQueue};
     #[pymodule_export]
@@ -65,18 +72,20 @@ mod _core {
     #[pymodule_export]
     use super::shared::tree::{
         _kill_at, _kill_points, die_with_parent, fork_before, fork_child, fork_parent, patrol, process_name, process_reaped,
-        shared_usage, thread_name, tree_attach, tree_fd, tree_joined,
+        shared_usage, tree_attach, tree_fd, tree_joined,
     };
     #[pymodule_export]
     use super::simple_queue::SimpleQueue;
     #[pymodule_export]
     use super::sync::{PyBarrier, PyBoundedSemaphore, PyEvent, PyLatch, PySemaphore};
     #[pymodule_export]
+    use super::synchronized::{_locked_property, SynchronizedBase};
+    #[pymodule_export]
     use super::watch::{deadlock_mode, set_deadlock_mode};
     #[pymodule_export]
     use super::{set_main_thread, thread_begin};
 
-    use super::{condition, executor, future, lock, memory, place, queue, shared, simple_queue, sync, watch};
+    use super::{condition, executor, future, lock, memory, place, queue, shared, simple_queue, sync, synchronized, watch};
     use pyo3::exceptions::PyImportError;
     use pyo3::ffi;
     use pyo3::prelude::*;
@@ -103,6 +112,7 @@ mod _core {
         future::add(py)?;
         executor::add(py)?;
         memory::add(py)?;
+        synchronized::add(py)?;
         shared::lock::add(module)?;
         shared::sync::add(module)?;
         shared::channel::add(py)?;

@@ -69,9 +69,20 @@ fn excuse() -> bool {
     };
     // SYNC(excuse): pairs with the Release store in refresh_excuse.
     !EXCUSE_KNOWN.load(Ordering::Acquire)
+        || alarm_is_set()
         || OWN_SIGINT.load(Ordering::Relaxed)
         || (1..=64)
             .any(|signal| !FATAL.contains(&signal) && signal != phalanx::sys::bond_signal() && installed(signal))
+}
+
+/// Will a timer of this process run out, whatever its signal does then?
+fn alarm_is_set() -> bool {
+    // SAFETY: asks only; the struct is plain data.
+    unsafe {
+        let mut left: libc::itimerval = std::mem::zeroed();
+        libc::getitimer(libc::ITIMER_REAL, &raw mut left) == 0
+            && (left.it_value.tv_sec != 0 || left.it_value.tv_usec != 0)
+    }
 }
 
 /// The class DeadlockError, once one was raised.

@@ -277,19 +277,24 @@ fn a_sleeper_that_is_killed() {
 fn the_heap_grows_under_a_dead_one() {
     alone("the_heap_grows_under_a_dead_one", || {
         let before = used();
-        for size in [100_000, 64 << 20, 100_000] {
-            for _ in 0..3 {
-                // The point is reached only where the file has to grow.
-                let free = heap::usage().1 as usize;
-                killed_at("grow", 1, || {
-                    heap::allocate(free + size).unwrap();
+        let mut mine = Vec::new();
+        for size in [100, 100_000, 20 << 20] {
+            for nth in [1, 2, 3] {
+                // It allocates until the file has to grow, which is where it dies.
+                let killed = killed_at("grow", nth, || {
+                    for _ in 0..100 * nth {
+                        heap::allocate(size).unwrap();
+                        heap::allocate(20_000).unwrap();
+                    }
                 });
-                let blocks: Vec<u64> = (0..20).map(|_| heap::allocate(200_000).unwrap()).collect();
-                let large = heap::allocate(free + size).unwrap();
-                blocks.into_iter().chain([large]).for_each(heap::free);
-                assert_eq!(used(), before);
+                assert!(killed, "{size} {nth}");
+                // So that there is less room each time, in both zones.
+                mine.extend((0..20).map(|_| heap::allocate(200_000).unwrap()));
+                mine.push(heap::allocate(size).unwrap());
             }
         }
+        mine.into_iter().for_each(heap::free);
+        assert_eq!(used(), before);
     });
 }
 
@@ -324,7 +329,9 @@ fn an_allocation_that_is_never_finished() {
         }
         let steady = all();
         for _ in 0..200 {
-            assert!(killed_at("run", 1, || drop(heap::allocate(700_000))));
+            assert!(killed_at("run", 1, || {
+                heap::allocate(700_000).unwrap();
+            }));
             assert!(killed_at("slab", 1, || {
                 loop {
                     heap::allocate(16_000).unwrap();
@@ -366,7 +373,9 @@ fn an_undertaker_that_is_killed() {
             let event = Placed::new(Event::new());
             let mut victim = fork(|| {
                 let mine: Vec<Handle> = (1..9).map(|at| Handle::new(3, at * 700).unwrap()).collect();
-                (1..9).for_each(|at| drop(heap::allocate(at * 9_000)));
+                for size in 1..9 {
+                    heap::allocate(size * 9_000).unwrap();
+                }
                 put(ring, 1, Shape::Large(5_000), &patiently()).unwrap();
                 let _ = event.wait(&patiently());
                 drop(mine);
@@ -496,7 +505,7 @@ fn seed() -> u64 {
 }
 
 /// Keeps `roles` alive: kills one of them now and then, for `time`, and puts another one in its place. The number of kills.
-fn storm(dice: &mut Dice, time: Duration, children: &mut Vec<(usize, Child)>, born: impl Fn(usize) -> Child) -> u64 {
+fn storm(dice: &mut Dice, time: Duration, children: &mut [(usize, Child)], born: impl Fn(usize) -> Child) -> u64 {
     let end = Instant::now() + time;
     let mut killed = 0;
     while Instant::now() < end {

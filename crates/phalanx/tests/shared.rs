@@ -403,17 +403,18 @@ fn an_owner_that_dies_while_it_unlocks() {
             });
             until("the lock to be taken", || mutex.is_locked());
             let ended = thread::scope(|scope| {
-                let waiters = [(); 2].map(|()| scope.spawn(|| mutex.lock(Hold::Plain, &patiently())));
-                mutex.until_waiting(2);
-                go.open();
-                waiters.map(|waiter| match waiter.join().unwrap() {
+                let wait = || match mutex.lock(Hold::Plain, &patiently()) {
                     Ok(true) => {
                         mutex.unlock().unwrap();
                         true
                     }
                     Err(Stopped::OwnerDied(_)) => false,
                     ended => panic!("{ended:?}"),
-                })
+                };
+                let waiters = [(); 2].map(|()| scope.spawn(wait));
+                mutex.until_waiting(2);
+                go.open();
+                waiters.map(|waiter| waiter.join().unwrap())
             });
             // Before the commit it died as the owner, after it the lock was free.
             assert_eq!(ended, [point == "notify"; 2], "{point}");

@@ -685,26 +685,30 @@ fn a_guard_is_stolen_under_a_hail_of_signals() {
             phalanx::sys::die();
         });
         inside.pass();
-        // SAFETY: plain system calls; the handler does nothing.
-        let (process, me) = unsafe {
+        // SAFETY: plain system calls and structs of plain numbers; the handler does nothing.
+        unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
             assert_eq!(libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()), 0);
-            (libc::getpid(), libc::gettid())
-        };
-        let hail = [(); 2].map(|()| {
-            fork(|| {
-                loop {
-                    // SAFETY: a plain system call.
-                    unsafe { libc::syscall(libc::SYS_tgkill, process, me, libc::SIGALRM) };
-                    thread::yield_now();
-                }
-            })
-        });
+            // To this thread: any other would do for a signal to the process.
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = libc::SIGALRM;
+            event.sigev_notify_thread_id = libc::gettid();
+            let mut timer: libc::timer_t = std::ptr::null_mut();
+            assert_eq!(libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer), 0);
+            let often = libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 500_000,
+            };
+            let often = libc::itimerspec {
+                it_interval: often,
+                it_value: often,
+            };
+            assert_eq!(libc::timer_settime(timer, 0, &raw const often, std::ptr::null_mut()), 0);
+        }
         assert_eq!(guard.lock(tree::me()), Taken::Stolen);
         child.perish();
-        hail.iter().for_each(Child::kill);
-        hail.into_iter().for_each(Child::perish);
     });
 }
 

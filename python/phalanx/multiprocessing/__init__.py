@@ -21,7 +21,7 @@ from phalanx.multiprocessing.context import (
     BufferTooShort,
     Process,
     ProcessError,
-    TimeoutError,  # noqa: A004  the standard name
+    TimeoutError,
 )
 from phalanx.multiprocessing.process import active_children, current_process, parent_process
 
@@ -111,7 +111,7 @@ class _StandardParts:
     """Finds the submodules that only the standard package has: the very same modules, under our name."""
 
     @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:  # noqa: ARG004  the protocol
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Find a submodule for which this package has no file."""
         package, _, part = name.rpartition(".")
         if package != __name__:
@@ -130,7 +130,7 @@ class _StandardPart:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:  # noqa: ARG002  the protocol
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Leave it to the import system to make an empty module, which nobody will see."""
         return None
 

@@ -329,9 +329,3 @@ _OUR_FOLDERS = tuple(
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_children)
-
-if os.environ.get("PHALANX_FAKE"):  # DEV
-    sys.path.append("/tmp")
-    import fake_core
-
-    sys.path.remove("/tmp")

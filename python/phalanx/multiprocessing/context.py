@@ -4,8 +4,6 @@ They are those of the standard library with our parts behind the names. Which st
 for both: `set_start_method()` here is `multiprocessing.set_start_method()`.
 """
 
-# ruff: noqa: N802  the standard names
-
 from __future__ import annotations
 
 from multiprocessing import context as _std
@@ -13,7 +11,7 @@ from multiprocessing.context import (
     AuthenticationError,
     BufferTooShort,
     ProcessError,
-    TimeoutError,  # noqa: A004  the standard name
+    TimeoutError,
     assert_spawning,
     get_spawning_popen,
     set_spawning_popen,

@@ -16,7 +16,8 @@ import mmap
 import os
 import struct
 import weakref
-from multiprocessing import resource_tracker
+from _thread import allocate_lock
+from multiprocessing import resource_tracker, util
 from multiprocessing import shared_memory as _std_shared_memory
 
 TYPE_CHECKING = False
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ShareableList", "SharedMemory"]
 
 _std: Any = _std_shared_memory
+_util: Any = util
 _tracker: Any = resource_tracker._resource_tracker  # not the module: there our own function may stand
 
 _segments: weakref.WeakSet[SharedMemory] = weakref.WeakSet()
@@ -41,6 +43,36 @@ def unregister(name: str, rtype: str) -> None:
     ways = {segment._track for segment in _segments.copy() if segment._name == name}
     if rtype != "shared_memory" or None not in ways or True in ways:
         _tracker.unregister(name, rtype)
+
+
+_starting = allocate_lock()
+
+
+def _track(path: str) -> None:
+    """Tell the resource tracker of a segment.
+
+    If it has to be started, then in a session of its own: who kills the whole process group shall not kill it as well.
+    """
+    # Never waited for: it may have been held in the parent of a fork. Then `register` starts the tracker as usual.
+    if _tracker._fd is None and _starting.acquire(False):
+        standard = _util.spawnv_passfds
+        _util.spawnv_passfds = lambda *arguments: _start_apart(standard, *arguments)
+        try:
+            _tracker.ensure_running()
+        finally:
+            _util.spawnv_passfds = standard
+            _starting.release()
+    _tracker.register(path, "shared_memory")
+
+
+def _start_apart(standard: Any, path: Any, arguments: Any, descriptors: Any) -> Any:
+    if "resource_tracker" not in str(arguments[-1]):
+        return standard(path, arguments, descriptors)  # what another thread starts meanwhile
+    import subprocess
+
+    process = subprocess.Popen(arguments, executable=path, pass_fds=descriptors, start_new_session=True)
+    process.returncode = 0  # nobody waits for it
+    return process.pid
 
 
 class SharedMemory(_std.SharedMemory):  # type: ignore[misc]
@@ -77,7 +109,7 @@ class SharedMemory(_std.SharedMemory):  # type: ignore[misc]
             self._mmap = mmap.mmap(self._fd, self._size)
             self._buf = memoryview(self._mmap)
             if self._track:
-                _tracker.register(self._name, "shared_memory")
+                _track(self._name)
             _segments.add(self)
         except BaseException:
             self.close()
@@ -117,7 +149,7 @@ class SharedMemory(_std.SharedMemory):  # type: ignore[misc]
         _posixshmem.shm_unlink(_whole(self._name))
         if self._track is None:
             # Our tracker may know it from its maker. It complains about what it does not know.
-            _tracker.register(self._name, "shared_memory")
+            _track(self._name)
         if self._track is not False:
             _tracker.unregister(self._name, "shared_memory")
 

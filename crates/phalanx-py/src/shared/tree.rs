@@ -30,9 +30,8 @@ pub fn write_thread_name(to: &mut [u8; 32]) {
     }
 }
 
-/// Name the calling thread for reports in other processes; 32 bytes are kept.
-#[pyfunction]
-pub fn thread_name(name: &str) {
+/// Names the calling thread for reports in other processes; 32 bytes are kept.
+pub fn set_thread_name(name: &str) {
     let mut kept = [0; 32];
     let mut end = name.len().min(kept.len());
     while !name.is_char_boundary(end) {
