@@ -443,7 +443,7 @@ def holder(me: int, times: int, lock: Any, recover: bool) -> None:
 def lock_storm(round_: Round, make: Callable[[], Any], recover: bool = False) -> None:
     """A counter under a lock whose holders are killed."""
     chance = round_.random
-    lock, many, times = make(), chance.randint(2, 5), max(10, round_.items // 8)
+    lock, many, times = make(), chance.randint(2, 5), max(10, round_.items)
     die = round_.marked(many, many - 1)
     who = [round_.start(holder, n, times, lock, recover, dies=die.get(n)) for n in range(many)]
     for n, point in die.items():
@@ -477,7 +477,7 @@ def guest(me: int, times: int, semaphore: Any, permits: int, many: int, pids: in
 def semaphore_storm(round_: Round) -> None:
     """A semaphore whose permits come back from the dead."""
     chance = round_.random
-    permits, many, times = chance.randint(1, 3), chance.randint(2, 6), max(10, round_.items // 8)
+    permits, many, times = chance.randint(1, 3), chance.randint(2, 6), max(10, round_.items)
     semaphore = synchronize.Semaphore(permits, recover=True)
     die = round_.marked(many, many - 1)
     who = [round_.start(guest, n, times, semaphore, permits, many, BEGUN, dies=die.get(n)) for n in range(many)]
@@ -551,6 +551,11 @@ def barrier_storm(round_: Round) -> None:
     who = [round_.start(member, n, times, barrier, dies=die.get(n)) for n in range(many)]
     for n, point in die.items():
         round_.condemn(who[n], PASSED + n, times, point)
+    round_.watch(lambda: any(gone(process.pid) for process in who))
+    # Whoever waited there when a member died is told by the barrier; that somebody will not come is for us to tell.
+    patience = time.monotonic() + 1
+    round_.watch(lambda: all(gone(process.pid) for process in who) or time.monotonic() > patience)
+    barrier.abort()
     round_.watch(lambda: all(gone(process.pid) for process in who))
     round_.finish()
     passed = [book.words[PASSED + n] for n in range(many)]

@@ -114,10 +114,11 @@ THINGS = dict(
     lock=(lambda: taken(ctx.Lock()), lambda l: l.acquire(), lambda l: l.release(), lambda l: True),
     semaphore=(lambda: ctx.Semaphore(0), lambda s: s.acquire(), lambda s: s.release(), lambda s: not s.acquire(False)),
     event=(lambda: ctx.Event(), lambda e: e.wait(), lambda e: e.set(), lambda e: e.is_set()),
-    condition=(lambda: ctx.Condition(), lambda c: wait(c), lambda c: notify(c), lambda c: not c.acquire() or True),
+    condition=(lambda: robust(), lambda c: wait(c), lambda c: notify(c), lambda c: not c.acquire() or True),
 )
 
 def full(): q = ctx.Queue(1); q.put(1); return q
+def robust(): return ctx.Condition(synchronize.RLock(recover=True))
 def taken(lock): lock.acquire(); return lock
 def wait(condition):
     with condition: condition.wait()
@@ -154,7 +155,7 @@ def main():
     end(*members)
     assert abs(count("x") - count("y")) <= 1 and count("x") - count("v") in (0, 1), [count(c) for c in "xyv"]
     barrier.reset()
-    for letter in "xy": mark(letter, 0)
+    for letter in "xyv": mark(letter, 0)
     members = [start(member, barrier, letter) for letter in "xy"]
     member(barrier, "v")
     end(*members)

@@ -85,7 +85,10 @@ mod _core {
     #[pymodule_export]
     use super::{set_main_thread, thread_begin};
 
-    use super::{condition, executor, future, lock, memory, place, queue, shared, simple_queue, sync, synchronized, watch};
+    use super::{
+        condition, executor, future, lock, memory, place, queue, shared, simple_queue, sync, synchronized,
+        watch,
+    };
     use pyo3::exceptions::PyImportError;
     use pyo3::ffi;
     use pyo3::prelude::*;

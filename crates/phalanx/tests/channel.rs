@@ -1,9 +1,6 @@
 //! The ring between processes: against a plain deque, with many at both ends, and at its limits.
 #![cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "threads that the core does not start"
-)]
+#![allow(clippy::disallowed_methods, reason = "threads that the core does not start")]
 
 mod processes;
 
@@ -11,8 +8,8 @@ use phalanx::channel::{Ended, INLINE, Item, Limits, Record, Ring};
 use phalanx::shm::{Handle, heap, tree};
 use phalanx::wait::{self, How, Stopped};
 use processes::{
-    Child, Gate, Shape, alone, alone_for, block, buried, fill, fork, get, get_and, open, patiently, put, try_get,
-    until, used, words,
+    Child, Gate, Shape, alone, alone_for, block, buried, fill, fork, get, get_and, open, patiently, put,
+    try_get, until, used, words,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -93,7 +90,11 @@ fn a_ring_does_what_a_deque_does() {
             let mut number = 0;
             let full = |model: &VecDeque<_>| maxsize != 0 && model.len() >= maxsize as usize;
             let payloads = |model: &VecDeque<(u8, Vec<u8>, bool)>| -> u64 {
-                model.iter().filter(|item| item.2).map(|item| item.1.len() as u64).sum()
+                model
+                    .iter()
+                    .filter(|item| item.2)
+                    .map(|item| item.1.len() as u64)
+                    .sum()
             };
             for call in calls {
                 match call {
@@ -111,7 +112,10 @@ fn a_ring_does_what_a_deque_does() {
                         let (kind, bytes) = content(number, len);
                         let payload = block(number, len.max(8));
                         bytes_of(payload.offset, len).copy_from_slice(&bytes);
-                        let payload = phalanx::channel::Payload { len: len as u64, ..payload };
+                        let payload = phalanx::channel::Payload {
+                            len: len as u64,
+                            ..payload
+                        };
                         let taken = ring.try_put(Record::Large(kind, payload), -1).unwrap();
                         let there = payloads(&model);
                         let fits = there == 0 || there + len as u64 <= ceiling;
@@ -130,12 +134,23 @@ fn a_ring_does_what_a_deque_does() {
                                 content(number, len)
                             })
                             .collect();
-                        let records: Vec<Record<'_>> =
-                            items.iter().map(|(kind, bytes)| Record::Small(*kind, bytes)).collect();
+                        let records: Vec<Record<'_>> = items
+                            .iter()
+                            .map(|(kind, bytes)| Record::Small(*kind, bytes))
+                            .collect();
                         let taken = ring.try_put_many(&records).unwrap();
-                        let room = if maxsize == 0 { usize::MAX } else { maxsize as usize - model.len() };
+                        let room = if maxsize == 0 {
+                            usize::MAX
+                        } else {
+                            maxsize as usize - model.len()
+                        };
                         prop_assert_eq!(taken, records.len().min(room));
-                        model.extend(items.into_iter().take(taken).map(|(kind, bytes)| (kind, bytes, false)));
+                        model.extend(
+                            items
+                                .into_iter()
+                                .take(taken)
+                                .map(|(kind, bytes)| (kind, bytes, false)),
+                        );
                     }
                     Call::Get(times) => {
                         for _ in 0..times {
@@ -153,7 +168,10 @@ fn a_ring_does_what_a_deque_does() {
                                 Some(Item::Large(got, payload)) => {
                                     prop_assert!(large);
                                     prop_assert_eq!(got, kind);
-                                    prop_assert_eq!(&*bytes_of(payload.offset, payload.len as usize), &bytes[..]);
+                                    prop_assert_eq!(
+                                        &*bytes_of(payload.offset, payload.len as usize),
+                                        &bytes[..]
+                                    );
                                     heap::free(payload.offset);
                                 }
                                 None => prop_assert!(false, "the ring has lost one"),
@@ -162,7 +180,10 @@ fn a_ring_does_what_a_deque_does() {
                     }
                 }
                 prop_assert_eq!(ring.len(), model.len());
-                prop_assert_eq!((ring.is_empty(), ring.is_full()), (model.is_empty(), full(&model)));
+                prop_assert_eq!(
+                    (ring.is_empty(), ring.is_full()),
+                    (model.is_empty(), full(&model))
+                );
                 prop_assert_eq!(ring.unfinished(), model.len() as u64);
             }
             drop(handle);
@@ -218,7 +239,10 @@ fn every_chunk_is_used() {
             }
             assert!(count > 28_000, "{count} of 8 KiB each");
             assert_eq!(ring.len() as u64, count);
-            assert!(matches!(ring.put(Record::Small(1, &item), &at_once(), None, -1), Err(Ended::TimedOut)));
+            assert!(matches!(
+                ring.put(Record::Small(1, &item), &at_once(), None, -1),
+                Err(Ended::TimedOut)
+            ));
             let mut buffer = [0; INLINE];
             for _ in 0..count {
                 // SAFETY: the buffer has INLINE bytes.
@@ -242,8 +266,14 @@ fn waits_end_in_time() {
         assert!(matches!(ring.wait_for_item(&soon(), None), Err(Ended::TimedOut)));
         put(ring, 1, Shape::Small(8), &at_once()).unwrap();
         ring.wait_for_item(&soon(), None).unwrap();
-        assert!(matches!(put(ring, 2, Shape::Small(8), &at_once()), Err(Ended::TimedOut)));
-        assert!(matches!(put(ring, 2, Shape::Large(100), &soon()), Err(Ended::TimedOut)));
+        assert!(matches!(
+            put(ring, 2, Shape::Small(8), &at_once()),
+            Err(Ended::TimedOut)
+        ));
+        assert!(matches!(
+            put(ring, 2, Shape::Large(100), &soon()),
+            Err(Ended::TimedOut)
+        ));
         assert_eq!(get(ring, &at_once()).unwrap(), 1);
     });
 }
@@ -257,11 +287,17 @@ fn one_item_is_taken_however_large() {
             ceiling: 1_000,
         });
         put(ring, 1, Shape::Large(1 << 20), &at_once()).unwrap();
-        assert!(matches!(put(ring, 2, Shape::Large(100), &at_once()), Err(Ended::TimedOut)));
+        assert!(matches!(
+            put(ring, 2, Shape::Large(100), &at_once()),
+            Err(Ended::TimedOut)
+        ));
         put(ring, 3, Shape::Small(8), &at_once()).unwrap();
         assert_eq!(get(ring, &at_once()).unwrap(), 1);
         put(ring, 4, Shape::Large(600), &at_once()).unwrap();
-        assert!(matches!(put(ring, 5, Shape::Large(600), &at_once()), Err(Ended::TimedOut)));
+        assert!(matches!(
+            put(ring, 5, Shape::Large(600), &at_once()),
+            Err(Ended::TimedOut)
+        ));
         put(ring, 6, Shape::Large(400), &at_once()).unwrap();
         let got: Vec<u64> = std::iter::from_fn(|| try_get(ring)).collect();
         assert_eq!(got, [3, 4, 6]);
@@ -273,7 +309,13 @@ fn one_item_is_taken_however_large() {
 // ---------------------------------------------------------------- many
 
 /// What goes in comes out once, and what one putter puts one getter gets in order.
-fn many(producers: u64, consumers: usize, each: u64, limits: Limits, run: impl Fn(Vec<Box<dyn Fn() + Send + Sync>>)) {
+fn many(
+    producers: u64,
+    consumers: usize,
+    each: u64,
+    limits: Limits,
+    run: impl Fn(Vec<Box<dyn Fn() + Send + Sync>>),
+) {
     let before = used();
     let (handle, ring) = make(limits);
     let got = words((producers * each) as usize);
@@ -295,7 +337,11 @@ fn many(producers: u64, consumers: usize, each: u64, limits: Limits, run: impl F
                 if number == DONE {
                     break;
                 }
-                assert_eq!(got[number as usize].fetch_add(1, Ordering::Relaxed), 0, "item {number} again");
+                assert_eq!(
+                    got[number as usize].fetch_add(1, Ordering::Relaxed),
+                    0,
+                    "item {number} again"
+                );
                 let (producer, at) = ((number / each) as usize, number % each + 1);
                 assert!(at > last[producer], "out of order");
                 last[producer] = at;
@@ -304,7 +350,9 @@ fn many(producers: u64, consumers: usize, each: u64, limits: Limits, run: impl F
     }
     // Those who put end by themselves; then the others are told.
     parts.push(Box::new(move || {
-        until("all to be got", || got.iter().all(|got| got.load(Ordering::Relaxed) == 1));
+        until("all to be got", || {
+            got.iter().all(|got| got.load(Ordering::Relaxed) == 1)
+        });
         for _ in 0..consumers {
             put(ring, DONE, Shape::Small(8), &patiently()).unwrap();
         }
@@ -330,7 +378,9 @@ fn in_processes(parts: Vec<Box<dyn Fn() + Send + Sync>>) {
 
 #[test]
 fn threads_at_both_ends() {
-    alone("threads_at_both_ends", || many(2, 2, 4_000, NO_LIMITS, in_threads));
+    alone("threads_at_both_ends", || {
+        many(2, 2, 4_000, NO_LIMITS, in_threads)
+    });
 }
 
 #[test]
@@ -346,7 +396,9 @@ fn threads_at_both_ends_of_a_narrow_ring() {
 
 #[test]
 fn processes_at_both_ends() {
-    alone("processes_at_both_ends", || many(2, 2, 20_000, NO_LIMITS, in_processes));
+    alone("processes_at_both_ends", || {
+        many(2, 2, 20_000, NO_LIMITS, in_processes)
+    });
 }
 
 #[test]
@@ -386,8 +438,11 @@ fn putters_of_many_at_once() {
             .collect();
         let mut left: &[[u8; 16]] = &items;
         while !left.is_empty() {
-            let records: Vec<Record<'_>> =
-                left.iter().take(25).map(|item| Record::Small(7, &item[..])).collect();
+            let records: Vec<Record<'_>> = left
+                .iter()
+                .take(25)
+                .map(|item| Record::Small(7, &item[..]))
+                .collect();
             let done = ring.try_put_many(&records).unwrap();
             left = &left[done..];
             if done == 0 {
@@ -443,7 +498,13 @@ fn a_getter_learns_that_no_putter_is_left() {
             item.map(|item| open(item, &bytes))
         };
         assert!(matches!(get(&patiently()), Ok(Some(1))));
-        assert!(matches!(get(&How::at_most(Duration::from_millis(20))), Err(Ended::TimedOut)), "it lives");
+        assert!(
+            matches!(
+                get(&How::at_most(Duration::from_millis(20))),
+                Err(Ended::TimedOut)
+            ),
+            "it lives"
+        );
         thread::scope(|scope| {
             scope.spawn(|| {
                 until("the getter sleeps", || !wait::shared::sleepers().is_empty());
@@ -451,7 +512,10 @@ fn a_getter_learns_that_no_putter_is_left() {
             });
             assert!(matches!(get(&patiently()), Err(Ended::Closed)));
         });
-        assert!(matches!(get(&patiently()), Err(Ended::Closed)), "and again at once");
+        assert!(
+            matches!(get(&patiently()), Err(Ended::Closed)),
+            "and again at once"
+        );
         child.perish();
     });
 }
@@ -478,7 +542,13 @@ fn a_putter_learns_that_no_getter_is_left() {
         let first = children.pop().unwrap();
         first.kill();
         first.perish();
-        assert!(matches!(put(&How::at_most(Duration::from_millis(150))), Err(Ended::TimedOut)), "one lives");
+        assert!(
+            matches!(
+                put(&How::at_most(Duration::from_millis(150))),
+                Err(Ended::TimedOut)
+            ),
+            "one lives"
+        );
         let last = children.pop().unwrap();
         last.kill();
         assert!(matches!(put(&patiently()), Err(Ended::Closed)));

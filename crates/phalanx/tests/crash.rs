@@ -12,13 +12,14 @@
 
 mod processes;
 
-use phalanx::channel::{Ended, INLINE, Limits, Ring};
+use phalanx::channel::{Ended, INLINE, Limits, Record, Ring};
 use phalanx::shm::{self, Handle, UNIT, heap, point, tree};
 use phalanx::sync::shared::{Event, Mutex, RMutex, Semaphore};
 use phalanx::sync::{Hold, NotLocked};
 use phalanx::wait::{How, Stopped};
 use processes::{
-    Child, Dice, Ending, Placed, Shape, alone, alone_for, fork, get, get_and, patiently, put, try_get, until, used, words,
+    Child, Dice, Ending, Placed, Shape, alone, alone_for, fork, get, get_and, patiently, put, try_get, until,
+    used, words,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -55,7 +56,10 @@ fn killed_at(point: &str, nth: u32, deed: impl FnOnce()) -> bool {
 fn holds_no_more_than_it_needs(handle: &Handle, before: u64, what: &str) {
     let more = used() - before - (handle.len() + shm::OBJECT_HEAD) as u64;
     let chunk = (UNIT - heap::HEAD) as u64;
-    assert!(more.is_multiple_of(chunk) && more / chunk <= 2, "{what}: {more} bytes");
+    assert!(
+        more.is_multiple_of(chunk) && more / chunk <= 2,
+        "{what}: {more} bytes"
+    );
 }
 
 /// Everything that is in the ring, in order.
@@ -84,9 +88,13 @@ fn every_point_is_visited() {
         "free",
         "take",
         "bury",
+        "bell",
     ];
     for name in point::NAMES.iter().chain(point::INNER) {
-        assert!(known.contains(name), "{name} is new: say in tests/crash.rs what its death leaves");
+        assert!(
+            known.contains(name),
+            "{name} is new: say in tests/crash.rs what its death leaves"
+        );
     }
 }
 
@@ -157,7 +165,11 @@ fn a_getter_that_is_killed() {
                     // What it had taken and not said is lost with it, one at the most.
                     let taken = done + u64::from(killed && point != "get.before_commit");
                     put(ring, 40, shape, &patiently()).unwrap();
-                    assert_eq!(drain(ring), (taken..41).collect::<Vec<u64>>(), "{point} {shape:?} {nth}");
+                    assert_eq!(
+                        drain(ring),
+                        (taken..41).collect::<Vec<u64>>(),
+                        "{point} {shape:?} {nth}"
+                    );
                     holds_no_more_than_it_needs(&handle, before, point);
                     drop(handle);
                     assert_eq!(used(), before, "{point} {shape:?} {nth}: bytes are lost");
@@ -193,7 +205,9 @@ fn a_worker_that_is_killed() {
                 let left = 10 - u64::from(nth - 1) - taken;
                 assert_eq!(ring.len() as u64, left, "{point} {nth}");
                 assert_eq!(ring.unfinished(), left + taken, "{point} {nth}");
-                let ended = ring.hands().join(&How::at_most(Duration::from_millis(300)), queued);
+                let ended = ring
+                    .hands()
+                    .join(&How::at_most(Duration::from_millis(300)), queued);
                 match (taken, ended) {
                     (0, Ok(false)) | (1, Err(Stopped::Hopeless)) => {}
                     (_, ended) => panic!("{point} {nth}: {ended:?}"),
@@ -212,37 +226,108 @@ fn a_worker_that_is_killed() {
     });
 }
 
+/// The two ends of a bell, and whether a byte lies in it.
+fn bell() -> ([i32; 2], impl Fn() -> bool) {
+    let mut ends = [0; 2];
+    // SAFETY: plain system calls; the array has room for two.
+    let made = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends.as_mut_ptr()) };
+    assert_eq!(made, 0);
+    let look = move || {
+        let mut polled = libc::pollfd {
+            fd: ends[1],
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: as above, for one file.
+        unsafe { libc::poll(&raw mut polled, 1, 0) == 1 }
+    };
+    (ends, look)
+}
+
+/// A ring that somebody selects on: a byte lies in the bell while there are items, whoever dies.
+#[test]
+fn a_bell_whose_ringer_dies() {
+    alone("a_bell_whose_ringer_dies", || {
+        let small = [0; 8];
+        for nth in [1, 2, 5] {
+            let (_handle, ring) = make(NO_LIMITS);
+            let ([put_end, get_end], rings) = bell();
+            let put = |times: u32| {
+                (0..times).for_each(|_| assert!(ring.try_put(Record::Small(7, &small), put_end).unwrap()));
+            };
+            let get = || {
+                let mut bytes = [0; INLINE];
+                // SAFETY: the buffer has INLINE bytes.
+                unsafe { ring.try_get(bytes.as_mut_ptr(), false, get_end) }.is_some()
+            };
+            put(2);
+            ring.watch(put_end);
+            assert!(rings());
+            while get() {}
+            assert!(!rings());
+            // One that puts, and one that gets, dies between the bell and the commit.
+            assert!(killed_at("bell", nth, || put(5)));
+            assert_eq!(ring.len() as u32, nth - 1);
+            while get() {}
+            assert!(!rings(), "nothing is there");
+            put(5);
+            assert!(rings());
+            assert!(killed_at("bell", nth, || while get() {}));
+            assert_eq!(ring.len() as u32, 5 - nth);
+            while get() {}
+            assert!(!rings());
+            put(3);
+            assert!(rings() && get() && get() && rings() && get() && !rings());
+        }
+    });
+}
+
 /// A getter sleeps, the putter dies between its commit and the wake-up; and the other way round.
 #[test]
 fn a_wakeup_that_dies_with_its_sender() {
-    alone_for("a_wakeup_that_dies_with_its_sender", Duration::from_secs(120), || {
-        for point in ["put.after_commit", "take", "notify"] {
-            for sleepers in [1, 3] {
-                let (_handle, ring) = make(NO_LIMITS);
-                let getters: Vec<Child> = (0..sleepers)
-                    .map(|_| fork(|| assert!(get(ring, &patiently()).is_ok())))
-                    .collect();
-                until("they sleep", || phalanx::wait::shared::sleepers().len() == sleepers);
-                assert!(killed_at(point, 1, || put(ring, 1, Shape::Large(500), &patiently()).unwrap()));
-                // One has the item; the others get one each.
-                (1..sleepers).for_each(|_| put(ring, 2, Shape::Small(8), &patiently()).unwrap());
-                getters.into_iter().for_each(Child::join);
-                assert!(ring.is_empty());
+    alone_for(
+        "a_wakeup_that_dies_with_its_sender",
+        Duration::from_secs(120),
+        || {
+            for point in ["put.after_commit", "take", "notify"] {
+                for sleepers in [1, 3] {
+                    let (_handle, ring) = make(NO_LIMITS);
+                    let getters: Vec<Child> = (0..sleepers)
+                        .map(|_| fork(|| assert!(get(ring, &patiently()).is_ok())))
+                        .collect();
+                    until("they sleep", || {
+                        phalanx::wait::shared::sleepers().len() == sleepers
+                    });
+                    assert!(killed_at(point, 1, || put(
+                        ring,
+                        1,
+                        Shape::Large(500),
+                        &patiently()
+                    )
+                    .unwrap()));
+                    // One has the item; the others get one each.
+                    (1..sleepers).for_each(|_| put(ring, 2, Shape::Small(8), &patiently()).unwrap());
+                    getters.into_iter().for_each(Child::join);
+                    assert!(ring.is_empty());
+                }
             }
-        }
-        for point in ["get.after_commit", "take", "notify"] {
-            let (_handle, ring) = make(Limits {
-                maxsize: 1,
-                ..NO_LIMITS
-            });
-            put(ring, 1, Shape::Small(8), &patiently()).unwrap();
-            let putter = fork(|| put(ring, 2, Shape::Small(8), &patiently()).unwrap());
-            until("it sleeps", || phalanx::wait::shared::sleepers().len() == 1);
-            assert!(killed_at(point, 1, || assert_eq!(get(ring, &patiently()).unwrap(), 1)));
-            putter.join();
-            assert_eq!(get(ring, &patiently()).unwrap(), 2);
-        }
-    });
+            for point in ["get.after_commit", "take", "notify"] {
+                let (_handle, ring) = make(Limits {
+                    maxsize: 1,
+                    ..NO_LIMITS
+                });
+                put(ring, 1, Shape::Small(8), &patiently()).unwrap();
+                let putter = fork(|| put(ring, 2, Shape::Small(8), &patiently()).unwrap());
+                until("it sleeps", || phalanx::wait::shared::sleepers().len() == 1);
+                assert!(killed_at(point, 1, || assert_eq!(
+                    get(ring, &patiently()).unwrap(),
+                    1
+                )));
+                putter.join();
+                assert_eq!(get(ring, &patiently()).unwrap(), 2);
+            }
+        },
+    );
 }
 
 /// A sleeper dies in the queue; the wake-up goes to another one.
@@ -305,7 +390,9 @@ fn an_allocation_that_is_never_finished() {
         let before = used();
         // Whatever the file has is given back and taken again, so that a unit that is lost makes it grow.
         let all = || {
-            let blocks: Vec<u64> = (0..300).map(|at| heap::allocate(100 + at * 1_000).unwrap()).collect();
+            let blocks: Vec<u64> = (0..300)
+                .map(|at| heap::allocate(100 + at * 1_000).unwrap())
+                .collect();
             blocks.into_iter().for_each(heap::free);
             heap::usage()
         };
@@ -392,7 +479,9 @@ fn an_undertaker_that_is_killed() {
             let newcomer = fork(|| {
                 let name = handle.name();
                 let mine = Handle::new(4, 5_000).unwrap();
-                until("the second burial", || tree::life(victim.number).dead && !tree::living().contains(&victim.number));
+                until("the second burial", || {
+                    tree::life(victim.number).dead && !tree::living().contains(&victim.number)
+                });
                 assert!(mine.holders() == [tree::number()] && name.is_held());
             });
             processes::buried(undertaker.number);
@@ -445,7 +534,10 @@ fn an_owner_that_is_killed() {
                 assert!(mutex.is_locked());
                 let lock = || mutex.lock(Hold::Plain, &patiently());
                 assert_eq!(lock_or_recover(lock, || mutex.recover()), 1, "{point} {nth}");
-                assert_eq!(lock_or_recover(|| rmutex.lock(&patiently()), || rmutex.recover()), 1);
+                assert_eq!(
+                    lock_or_recover(|| rmutex.lock(&patiently()), || rmutex.recover()),
+                    1
+                );
                 assert_eq!(rmutex.count(), 1);
                 assert_eq!((mutex.unlock(), mutex.unlock()), (Ok(()), Err(NotLocked)));
             }
@@ -484,7 +576,10 @@ fn a_waiter_that_is_killed() {
             waiters.into_iter().for_each(Child::join);
             event.clear();
             // Its last owner has gone without giving it back.
-            assert_eq!(lock_or_recover(|| mutex.lock(Hold::Plain, &patiently()), || mutex.recover()), 1);
+            assert_eq!(
+                lock_or_recover(|| mutex.lock(Hold::Plain, &patiently()), || mutex.recover()),
+                1
+            );
             mutex.unlock().unwrap();
         }
     });
@@ -494,7 +589,9 @@ fn a_waiter_that_is_killed() {
 
 fn rounds() -> u32 {
     let rounds = std::env::var("PHALANX_STORM_ROUNDS").ok();
-    rounds.map_or(1, |rounds| rounds.parse().expect("PHALANX_STORM_ROUNDS is a number"))
+    rounds.map_or(1, |rounds| {
+        rounds.parse().expect("PHALANX_STORM_ROUNDS is a number")
+    })
 }
 
 fn seed() -> u64 {
@@ -505,7 +602,12 @@ fn seed() -> u64 {
 }
 
 /// Keeps `roles` alive: kills one of them now and then, for `time`, and puts another one in its place. The number of kills.
-fn storm(dice: &mut Dice, time: Duration, children: &mut [(usize, Child)], born: impl Fn(usize) -> Child) -> u64 {
+fn storm(
+    dice: &mut Dice,
+    time: Duration,
+    children: &mut [(usize, Child)],
+    born: impl Fn(usize) -> Child,
+) -> u64 {
     let end = Instant::now() + time;
     let mut killed = 0;
     while Instant::now() < end {
@@ -518,7 +620,11 @@ fn storm(dice: &mut Dice, time: Duration, children: &mut [(usize, Child)], born:
             until("its end", || child.has_ended());
             tree::is_dead(child.number);
         }
-        assert_eq!(child.ending(), Ending::Killed(libc::SIGKILL), "a survivor had failed before");
+        assert_eq!(
+            child.ending(),
+            Ending::Killed(libc::SIGKILL),
+            "a survivor had failed before"
+        );
         killed += 1;
         *child = born(*role);
     }
@@ -591,154 +697,174 @@ fn ring_storm(dice: &mut Dice, limits: Limits, time: Duration) -> String {
 #[test]
 fn a_storm_over_a_ring() {
     let rounds = rounds();
-    alone_for("a_storm_over_a_ring", Duration::from_secs(60 + u64::from(rounds) * 20), || {
-        let mut dice = Dice::new(seed());
-        for round in 0..rounds {
-            for limits in [
-                NO_LIMITS,
-                Limits {
-                    maxsize: 5,
-                    ceiling: 100_000,
-                },
-            ] {
-                let told = ring_storm(&mut dice, limits, Duration::from_millis(1_500));
-                eprintln!("round {round}, {limits:?}: {told}");
+    alone_for(
+        "a_storm_over_a_ring",
+        Duration::from_secs(60 + u64::from(rounds) * 20),
+        || {
+            let mut dice = Dice::new(seed());
+            for round in 0..rounds {
+                for limits in [
+                    NO_LIMITS,
+                    Limits {
+                        maxsize: 5,
+                        ceiling: 100_000,
+                    },
+                ] {
+                    let told = ring_storm(&mut dice, limits, Duration::from_millis(1_500));
+                    eprintln!("round {round}, {limits:?}: {told}");
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Locks, permits and events that everybody uses, killed at random. What the dead held is recovered; all others go on.
 #[test]
 fn a_storm_over_the_primitives() {
     let rounds = rounds();
-    alone_for("a_storm_over_the_primitives", Duration::from_secs(60 + u64::from(rounds) * 10), || {
-        let mut dice = Dice::new(seed());
-        let before = used();
-        for round in 0..rounds {
-            let (mutex, rmutex, ping, pong) = (
-                Placed::new(Mutex::new()),
-                Placed::new(RMutex::new()),
-                Placed::new(Event::new()),
-                Placed::new(Semaphore::new(1).unwrap()),
-            );
-            // Twice the same number, changed under each lock: the dead leave them different, nobody else does.
-            let (pairs, stop, steps) = (words(4), words(1), words(4));
-            let change = |at: usize, recovered: u32| {
-                let (one, other) = (&pairs[2 * at], &pairs[2 * at + 1]);
-                let (first, second) = (one.load(Ordering::Relaxed), other.load(Ordering::Relaxed));
-                assert!(first == second || recovered > 0, "two were inside");
-                one.store(first + 1, Ordering::Relaxed);
-                other.store(first + 1, Ordering::Relaxed);
-            };
-            let work = |role: usize| {
-                while stop[0].load(Ordering::Relaxed) == 0 {
-                    let recovered =
-                        lock_or_recover(|| mutex.lock(Hold::Scoped, &patiently()), || mutex.recover());
-                    change(0, recovered);
-                    mutex.unlock().unwrap();
-                    let recovered = lock_or_recover(|| rmutex.lock(&patiently()), || rmutex.recover());
-                    rmutex.lock(&patiently()).unwrap();
-                    change(1, recovered);
-                    rmutex.unlock().unwrap();
-                    rmutex.unlock().unwrap();
-                    if role.is_multiple_of(2) {
-                        ping.set();
-                        // A permit may have died with somebody: it is not for ever that we wait.
-                        if pong.acquire(&How::at_most(Duration::from_millis(2))).unwrap() {
-                            pong.release(1).unwrap();
+    alone_for(
+        "a_storm_over_the_primitives",
+        Duration::from_secs(60 + u64::from(rounds) * 10),
+        || {
+            let mut dice = Dice::new(seed());
+            let before = used();
+            for round in 0..rounds {
+                let (mutex, rmutex, ping, pong) = (
+                    Placed::new(Mutex::new()),
+                    Placed::new(RMutex::new()),
+                    Placed::new(Event::new()),
+                    Placed::new(Semaphore::new(1).unwrap()),
+                );
+                // Twice the same number, changed under each lock: the dead leave them different, nobody else does.
+                let (pairs, stop, steps) = (words(4), words(1), words(4));
+                let change = |at: usize, recovered: u32| {
+                    let (one, other) = (&pairs[2 * at], &pairs[2 * at + 1]);
+                    let (first, second) = (one.load(Ordering::Relaxed), other.load(Ordering::Relaxed));
+                    assert!(first == second || recovered > 0, "two were inside");
+                    one.store(first + 1, Ordering::Relaxed);
+                    other.store(first + 1, Ordering::Relaxed);
+                };
+                let work = |role: usize| {
+                    while stop[0].load(Ordering::Relaxed) == 0 {
+                        let recovered =
+                            lock_or_recover(|| mutex.lock(Hold::Scoped, &patiently()), || mutex.recover());
+                        change(0, recovered);
+                        mutex.unlock().unwrap();
+                        let recovered = lock_or_recover(|| rmutex.lock(&patiently()), || rmutex.recover());
+                        rmutex.lock(&patiently()).unwrap();
+                        change(1, recovered);
+                        rmutex.unlock().unwrap();
+                        rmutex.unlock().unwrap();
+                        if role.is_multiple_of(2) {
+                            ping.set();
+                            // A permit may have died with somebody: it is not for ever that we wait.
+                            if pong.acquire(&How::at_most(Duration::from_millis(2))).unwrap() {
+                                pong.release(1).unwrap();
+                            }
+                        } else {
+                            let _ = ping.wait(&How::at_most(Duration::from_millis(2))).unwrap();
+                            ping.clear();
                         }
-                    } else {
-                        let _ = ping.wait(&How::at_most(Duration::from_millis(2))).unwrap();
-                        ping.clear();
+                        steps[role].fetch_add(1, Ordering::Relaxed);
                     }
-                    steps[role].fetch_add(1, Ordering::Relaxed);
-                }
-            };
-            let work = &work;
-            let born = |role: usize| fork(move || work(role));
-            let mut children: Vec<(usize, Child)> = (0..4).map(|role| (role, born(role))).collect();
-            let killed = storm(&mut dice, Duration::from_millis(1_500), &mut children, born);
-            let all: Vec<u64> = steps.iter().map(|steps| steps.load(Ordering::Relaxed)).collect();
-            until("everybody to go on", || {
-                steps.iter().zip(&all).all(|(steps, before)| steps.load(Ordering::Relaxed) > before + 2)
+                };
+                let work = &work;
+                let born = |role: usize| fork(move || work(role));
+                let mut children: Vec<(usize, Child)> = (0..4).map(|role| (role, born(role))).collect();
+                let killed = storm(&mut dice, Duration::from_millis(1_500), &mut children, born);
+                let all: Vec<u64> = steps.iter().map(|steps| steps.load(Ordering::Relaxed)).collect();
+                until("everybody to go on", || {
+                    steps
+                        .iter()
+                        .zip(&all)
+                        .all(|(steps, before)| steps.load(Ordering::Relaxed) > before + 2)
+                });
+                stop[0].store(1, Ordering::Relaxed);
+                children.into_iter().for_each(|(_, child)| child.join());
+                eprintln!("round {round}: {killed} killed, steps {all:?}");
+            }
+            until("everything to be given back", || {
+                tree::patrol();
+                used() == before && phalanx::wait::shared::sleepers().is_empty()
             });
-            stop[0].store(1, Ordering::Relaxed);
-            children.into_iter().for_each(|(_, child)| child.join());
-            eprintln!("round {round}: {killed} killed, steps {all:?}");
-        }
-        until("everything to be given back", || {
-            tree::patrol();
-            used() == before && phalanx::wait::shared::sleepers().is_empty()
-        });
-    });
+        },
+    );
 }
 
 /// Whole families: children that start children, all with handles and queued items, killed from above and below.
 #[test]
 fn a_storm_over_families() {
     let rounds = rounds();
-    alone_for("a_storm_over_families", Duration::from_secs(60 + u64::from(rounds) * 10), || {
-        let mut dice = Dice::new(seed());
-        let before = used();
-        for _ in 0..rounds {
-            let (handle, ring) = make(Limits {
-                maxsize: 50,
-                ceiling: 300_000,
-            });
-            let counter = words(1);
-            let grown = |seed: u64| {
-                let mut dice = Dice::new(seed);
-                let mut mine: BTreeMap<u64, Handle> = BTreeMap::new();
-                loop {
-                    let number = counter[0].fetch_add(1, Ordering::Relaxed);
-                    match dice.below(6) {
-                        0 | 1 => match put(ring, number, Shape::of(number), &How::at_most(Duration::ZERO)) {
-                            Ok(()) | Err(Ended::TimedOut) => {}
-                            Err(ended) => panic!("{ended:?}"),
-                        },
-                        2 | 3 => {
-                            try_get(ring);
-                        }
-                        4 => drop(mine.insert(dice.below(20), Handle::new(1, dice.below(9_000) as usize + 1).unwrap())),
-                        _ if dice.below(40) == 0 => {
-                            let seed = dice.word();
-                            let mut child = fork(|| {
-                                let mut dice = Dice::new(seed);
-                                for _ in 0..dice.below(500) {
-                                    let _ = try_get(ring);
-                                    drop(Handle::new(2, 500).unwrap());
+    alone_for(
+        "a_storm_over_families",
+        Duration::from_secs(60 + u64::from(rounds) * 10),
+        || {
+            let mut dice = Dice::new(seed());
+            let before = used();
+            for _ in 0..rounds {
+                let (handle, ring) = make(Limits {
+                    maxsize: 50,
+                    ceiling: 300_000,
+                });
+                let counter = words(1);
+                let grown = |seed: u64| {
+                    let mut dice = Dice::new(seed);
+                    let mut mine: BTreeMap<u64, Handle> = BTreeMap::new();
+                    loop {
+                        let number = counter[0].fetch_add(1, Ordering::Relaxed);
+                        match dice.below(6) {
+                            0 | 1 => {
+                                match put(ring, number, Shape::of(number), &How::at_most(Duration::ZERO)) {
+                                    Ok(()) | Err(Ended::TimedOut) => {}
+                                    Err(ended) => panic!("{ended:?}"),
                                 }
-                            });
-                            if dice.below(2) == 0 {
-                                child.kill();
                             }
-                            child.ending();
+                            2 | 3 => {
+                                try_get(ring);
+                            }
+                            4 => drop(mine.insert(
+                                dice.below(20),
+                                Handle::new(1, dice.below(9_000) as usize + 1).unwrap(),
+                            )),
+                            _ if dice.below(40) == 0 => {
+                                let seed = dice.word();
+                                let mut child = fork(|| {
+                                    let mut dice = Dice::new(seed);
+                                    for _ in 0..dice.below(500) {
+                                        let _ = try_get(ring);
+                                        drop(Handle::new(2, 500).unwrap());
+                                    }
+                                });
+                                if dice.below(2) == 0 {
+                                    child.kill();
+                                }
+                                child.ending();
+                            }
+                            _ => drop(mine.remove(&dice.below(20))),
                         }
-                        _ => drop(mine.remove(&dice.below(20))),
                     }
+                };
+                let grown = &grown;
+                let born = |role: usize| {
+                    let seed = phalanx::sys::now() + role as u64;
+                    fork(move || grown(seed))
+                };
+                let mut children: Vec<(usize, Child)> = (0..3).map(|role| (role, born(role))).collect();
+                storm(&mut dice, Duration::from_millis(1_000), &mut children, born);
+                for (_, child) in children {
+                    child.kill();
+                    child.perish();
                 }
-            };
-            let grown = &grown;
-            let born = |role: usize| {
-                let seed = phalanx::sys::now() + role as u64;
-                fork(move || grown(seed))
-            };
-            let mut children: Vec<(usize, Child)> = (0..3).map(|role| (role, born(role))).collect();
-            storm(&mut dice, Duration::from_millis(1_000), &mut children, born);
-            for (_, child) in children {
-                child.kill();
-                child.perish();
+                // The ring works, whatever happened.
+                while try_get(ring).is_some() {}
+                put(ring, 5, Shape::Large(70_000), &patiently()).unwrap();
+                assert_eq!(try_get(ring), Some(5));
+                drop(handle);
             }
-            // The ring works, whatever happened.
-            while try_get(ring).is_some() {}
-            put(ring, 5, Shape::Large(70_000), &patiently()).unwrap();
-            assert_eq!(try_get(ring), Some(5));
-            drop(handle);
-        }
-        until("everything to be given back", || {
-            tree::patrol();
-            used() == before && tree::living().len() == 1
-        });
-    });
+            until("everything to be given back", || {
+                tree::patrol();
+                used() == before && tree::living().len() == 1
+            });
+        },
+    );
 }

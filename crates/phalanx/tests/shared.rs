@@ -1,14 +1,11 @@
 //! The primitives between processes: what they promise while all live, and what the others see when one dies.
 #![cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "threads that the core does not start"
-)]
+#![allow(clippy::disallowed_methods, reason = "threads that the core does not start")]
 
 mod processes;
 
 use phalanx::shm::{point, tree};
-use phalanx::sync::shared::{Arrival, Barrier, Condvar, Event, Mutex, RMutex, Semaphore};
+use phalanx::sync::shared::{Arrival, Barrier, Condvar, Event, Mutex, Permits, RMutex, Semaphore};
 use phalanx::sync::{Hold, Passage};
 use phalanx::sys;
 use phalanx::wait::{self, How, Interrupt, Reason, Role, Stopped};
@@ -317,7 +314,9 @@ fn nothing_is_left_behind() {
             children.into_iter().for_each(Child::join);
             assert!(wait::shared::sleepers().is_empty());
         }
-        until("the last burials", || used() == before && tree::living().len() == 1);
+        until("the last burials", || {
+            used() == before && tree::living().len() == 1
+        });
     });
 }
 
@@ -337,7 +336,10 @@ fn who_waits_for_a_mutex_learns_of_its_owners_death() {
             }
             // Nothing is free until somebody says that what it guards is whole.
             assert!(!mutex.try_lock(Hold::Plain));
-            assert!(matches!(mutex.lock(Hold::Plain, &patiently()), Err(Stopped::OwnerDied(_))));
+            assert!(matches!(
+                mutex.lock(Hold::Plain, &patiently()),
+                Err(Stopped::OwnerDied(_))
+            ));
             assert!(mutex.recover());
             assert!(!mutex.recover(), "once");
             assert!(mutex.lock(Hold::Plain, &at_once()).unwrap(), "round {round}");
@@ -378,7 +380,10 @@ fn who_comes_late_learns_it_too() {
         });
         owner.kill();
         owner.perish();
-        assert!(matches!(mutex.lock(Hold::Scoped, &patiently()), Err(Stopped::OwnerDied(_))));
+        assert!(matches!(
+            mutex.lock(Hold::Scoped, &patiently()),
+            Err(Stopped::OwnerDied(_))
+        ));
         assert!(matches!(lock.lock(&patiently()), Err(Stopped::OwnerDied(_))));
         assert!(mutex.recover() && lock.recover());
         assert!(lock.lock(&patiently()).unwrap());
@@ -458,6 +463,51 @@ fn permits_that_were_on_their_way() {
         waiters.into_iter().for_each(Child::join);
         giver.perish();
         assert_eq!(semaphore.value(), 0);
+    });
+}
+
+/// A semaphore that knows who took its permits gives those of the dead back, unless it is used as a signal.
+#[test]
+fn permits_of_the_dead() {
+    alone("permits_of_the_dead", || {
+        let permits = Placed::new(Permits::new(3, 3).unwrap());
+        for _ in 0..3 {
+            let holder = doer(|| {
+                (0..3).for_each(|_| assert!(permits.acquire(&patiently()).unwrap()));
+                permits.release().unwrap();
+            });
+            assert!(permits.acquire(&patiently()).unwrap());
+            let number = holder.number;
+            assert_eq!(permits.dead_holder(), None);
+            let ended = thread::scope(|scope| {
+                let waiter = scope.spawn(|| permits.acquire(&patiently()));
+                until("it sleeps", || wait::shared::sleepers().len() == 1);
+                holder.kill();
+                waiter.join().unwrap()
+            });
+            assert!(
+                matches!(ended, Err(Stopped::OwnerDied(thread)) if tree::number_of(thread) == number),
+                "{ended:?}"
+            );
+            holder.perish();
+            assert_eq!(permits.dead_holder(), Some(number));
+            assert!(matches!(
+                permits.acquire(&patiently()),
+                Err(Stopped::OwnerDied(_))
+            ));
+            assert_eq!((permits.recover(), permits.recover()), (2, 0));
+            permits.release().unwrap();
+            assert_eq!(permits.semaphore().value(), 3);
+            assert!(permits.release().is_err(), "more than there are");
+        }
+        // Given by one, taken by another: the dead consumer holds nothing.
+        let signal = Placed::new(Permits::new(0, u64::MAX >> 2).unwrap());
+        signal.release().unwrap();
+        let consumer = doer(|| assert!(signal.acquire(&patiently()).unwrap()));
+        consumer.kill();
+        consumer.perish();
+        assert!(!signal.acquire(&briefly()).unwrap());
+        assert_eq!(signal.dead_holder(), None);
     });
 }
 
@@ -571,7 +621,14 @@ fn a_barrier_breaks_when_the_last_one_dies_in_the_action() {
             barrier.reset();
         }
         let members: Vec<Child> = (0..3)
-            .map(|_| fork(|| assert!(matches!(meet(&barrier, &meeting(), || ()), Met::Last | Met::Passed))))
+            .map(|_| {
+                fork(|| {
+                    assert!(matches!(
+                        meet(&barrier, &meeting(), || ()),
+                        Met::Last | Met::Passed
+                    ))
+                })
+            })
             .collect();
         members.into_iter().for_each(Child::join);
     });

@@ -8,7 +8,9 @@
 mod processes;
 
 use phalanx::shm::{self, Guard, Handle, SEATS, Stale, Taken, UNIT, heap, tree};
-use processes::{Child, Dice, Ending, Gate, Placed, alone, alone_for, block, buried, fork, until, used, words};
+use processes::{
+    Child, Dice, Ending, Gate, Placed, alone, alone_for, block, buried, fork, until, used, words,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::BTreeMap;
@@ -116,7 +118,10 @@ fn too_much_is_refused() {
         assert!(heap::allocate(usize::MAX - 4096).is_err());
         assert_eq!(heap::usage(), before);
         let offset = heap::allocate(100 << 20).unwrap();
-        assert!(heap::usage().1 >= 100 << 20, "the file grows into what is reserved");
+        assert!(
+            heap::usage().1 >= 100 << 20,
+            "the file grows into what is reserved"
+        );
         heap::free(offset);
     });
 }
@@ -128,10 +133,18 @@ fn churn(seed: u64, times: u32) {
     for at in 0..times {
         if blocks.len() > 40 || (!blocks.is_empty() && dice.below(5) < 2) {
             let (number, offset) = blocks.swap_remove(dice.below(blocks.len() as u64) as usize);
-            assert_eq!(processes::check(content(offset)), Some(number), "nobody else has written here");
+            assert_eq!(
+                processes::check(content(offset)),
+                Some(number),
+                "nobody else has written here"
+            );
             heap::free(offset);
         } else {
-            let len = if dice.below(20) == 0 { 70_000 } else { 8 + dice.below(3_000) };
+            let len = if dice.below(20) == 0 {
+                70_000
+            } else {
+                8 + dice.below(3_000)
+            };
             let number = seed << 32 | u64::from(at);
             blocks.push((number, block(number, len as usize).offset));
         }
@@ -165,31 +178,35 @@ fn processes_share_the_heap() {
 /// Processes that are killed anywhere in the heap leave it whole, and what they had comes back.
 #[test]
 fn a_killed_process_leaves_the_heap_whole() {
-    alone_for("a_killed_process_leaves_the_heap_whole", Duration::from_secs(120), || {
-        let before = used();
-        let mut dice = Dice::new(11);
-        let mut children: Vec<Child> = Vec::new();
-        for seed in 1..120 {
-            children.push(fork(move || {
-                loop {
-                    churn(seed, 500);
+    alone_for(
+        "a_killed_process_leaves_the_heap_whole",
+        Duration::from_secs(120),
+        || {
+            let before = used();
+            let mut dice = Dice::new(11);
+            let mut children: Vec<Child> = Vec::new();
+            for seed in 1..120 {
+                children.push(fork(move || {
+                    loop {
+                        churn(seed, 500);
+                    }
+                }));
+                thread::sleep(Duration::from_micros(dice.below(6_000)));
+                if children.len() > 2 {
+                    let killed = children.swap_remove(dice.below(children.len() as u64) as usize);
+                    killed.kill();
+                    killed.perish();
                 }
-            }));
-            thread::sleep(Duration::from_micros(dice.below(6_000)));
-            if children.len() > 2 {
-                let killed = children.swap_remove(dice.below(children.len() as u64) as usize);
-                killed.kill();
-                killed.perish();
             }
-        }
-        for child in children {
-            child.kill();
-            child.perish();
-        }
-        assert_eq!(used(), before, "all is given back");
-        churn(1_000, 5_000);
-        assert_eq!(used(), before);
-    });
+            for child in children {
+                child.kill();
+                child.perish();
+            }
+            assert_eq!(used(), before, "all is given back");
+            churn(1_000, 5_000);
+            assert_eq!(used(), before);
+        },
+    );
 }
 
 /// The child that has just made the file longer dies before it says so; then somebody wants less than it did.
@@ -273,8 +290,13 @@ fn an_object_lives_as_long_as_somebody_holds_it() {
                         }
                         Deed::Unpack(at, stays) if !pickles.is_empty() => {
                             let at = at % pickles.len();
-                            let offset = if stays { pickles[at] } else { pickles.swap_remove(at) };
-                            let alive = transit[&offset] > 0 || handles.iter().any(|handle| handle.offset() == offset);
+                            let offset = if stays {
+                                pickles[at]
+                            } else {
+                                pickles.swap_remove(at)
+                            };
+                            let alive = transit[&offset] > 0
+                                || handles.iter().any(|handle| handle.offset() == offset);
                             match Handle::unpack(tree_id, offset, KIND) {
                                 Ok(handle) => {
                                     prop_assert!(alive);
@@ -296,7 +318,9 @@ fn an_object_lives_as_long_as_somebody_holds_it() {
                         prop_assert_eq!(holders, vec![me]);
                         prop_assert!(handle.is_held() && handle.name().is_held());
                     }
-                    transit.retain(|offset, transit| *transit > 0 || handles.iter().any(|handle| handle.offset() == *offset));
+                    transit.retain(|offset, transit| {
+                        *transit > 0 || handles.iter().any(|handle| handle.offset() == *offset)
+                    });
                     pickles.retain(|offset| transit.contains_key(offset));
                 }
                 handles.clear();
@@ -318,13 +342,24 @@ fn what_is_no_handle_is_refused() {
     alone("what_is_no_handle_is_refused", || {
         let handle = Handle::new(KIND, 100).unwrap();
         let (tree, offset) = handle.pack();
-        assert_eq!(Handle::unpack([tree[0] ^ 1, tree[1]], offset, KIND), Err(Stale::OtherTree));
+        assert_eq!(
+            Handle::unpack([tree[0] ^ 1, tree[1]], offset, KIND),
+            Err(Stale::OtherTree)
+        );
         assert_eq!(Handle::unpack(tree, offset, KIND + 1), Err(Stale::NoSuch));
         for wrong in [0, 1, offset + 64, offset + 1, u64::MAX, 1 << 50] {
-            assert_eq!(Handle::unpack(tree, wrong, KIND), Err(Stale::NoSuch), "{wrong:#x}");
+            assert_eq!(
+                Handle::unpack(tree, wrong, KIND),
+                Err(Stale::NoSuch),
+                "{wrong:#x}"
+            );
         }
         let block = heap::allocate(100).unwrap();
-        assert_eq!(Handle::unpack(tree, block, KIND), Err(Stale::NoSuch), "a block, and no object");
+        assert_eq!(
+            Handle::unpack(tree, block, KIND),
+            Err(Stale::NoSuch),
+            "a block, and no object"
+        );
         heap::free(block);
         let name = handle.name();
         drop(Handle::unpack(tree, offset, KIND));
@@ -464,7 +499,10 @@ fn a_parent_learns_how_its_child_ended() {
         assert!(tree::is_dead(child.number));
         let life = tree::life(child.number);
         assert_eq!((life.dead, life.name.as_str()), (true, "worker"));
-        assert_eq!(life.status.map(|status| status & 0x7F), Some(libc::SIGABRT as u32));
+        assert_eq!(
+            life.status.map(|status| status & 0x7F),
+            Some(libc::SIGABRT as u32)
+        );
         assert_eq!(child.ending(), Ending::Killed(libc::SIGABRT));
         buried(child.number);
     });
@@ -481,7 +519,10 @@ fn a_process_does_not_die_of_too_few_descriptors() {
             rlim_max: 4096,
         };
         // SAFETY: a plain system call.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+        assert_eq!(
+            unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) },
+            0
+        );
         assert!(std::fs::File::open("/proc/self/stat").is_err());
         assert!(!tree::is_dead(child.number));
         assert!(!tree::life(child.number).dead);
@@ -492,7 +533,10 @@ fn a_process_does_not_die_of_too_few_descriptors() {
             ..limit
         };
         // SAFETY: as above.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+        assert_eq!(
+            unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) },
+            0
+        );
         assert!(!tree::is_dead(born_blind.number));
         go.open();
         let numbers = [child.number, born_blind.number];
@@ -522,7 +566,9 @@ fn a_process_without_its_main_thread_lives() {
         });
         begun.pass();
         let stat = format!("/proc/{}/stat", child.pid);
-        until("a zombie main thread", || std::fs::read_to_string(&stat).unwrap().contains(") Z "));
+        until("a zombie main thread", || {
+            std::fs::read_to_string(&stat).unwrap().contains(") Z ")
+        });
         assert!(!tree::is_dead(child.number));
         go.open();
         let number = child.number;
@@ -534,20 +580,24 @@ fn a_process_without_its_main_thread_lives() {
 
 #[test]
 fn seats_and_numbers_are_used_again() {
-    alone_for("seats_and_numbers_are_used_again", Duration::from_secs(120), || {
-        let before = used();
-        let mut numbers = std::collections::BTreeSet::new();
-        for _ in 0..SEATS / 4 {
-            let child = fork(|| {});
-            assert!(numbers.insert(child.number), "no number comes twice so soon");
-            child.join();
-        }
-        for &number in &numbers {
-            buried(number);
-        }
-        assert_eq!(tree::living(), [tree::number()]);
-        assert_eq!(used(), before);
-    });
+    alone_for(
+        "seats_and_numbers_are_used_again",
+        Duration::from_secs(120),
+        || {
+            let before = used();
+            let mut numbers = std::collections::BTreeSet::new();
+            for _ in 0..SEATS / 4 {
+                let child = fork(|| {});
+                assert!(numbers.insert(child.number), "no number comes twice so soon");
+                child.join();
+            }
+            for &number in &numbers {
+                buried(number);
+            }
+            assert_eq!(tree::living(), [tree::number()]);
+            assert_eq!(used(), before);
+        },
+    );
 }
 
 /// A fork that fails, or whose child dies at once, and one that nobody has announced.
@@ -606,7 +656,8 @@ fn threads_have_identities() {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         all.push(mine);
-        all.iter().for_each(|&thread| assert!(thread != 0 && thread < 1 << 30));
+        all.iter()
+            .for_each(|&thread| assert!(thread != 0 && thread < 1 << 30));
         let other = words(1);
         fork(|| other[0].store(u64::from(tree::me()), Ordering::Release)).join();
         let other = other[0].load(Ordering::Acquire) as u32;
@@ -689,14 +740,20 @@ fn a_guard_is_stolen_under_a_hail_of_signals() {
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
-            assert_eq!(libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()), 0);
+            assert_eq!(
+                libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()),
+                0
+            );
             // To this thread: any other would do for a signal to the process.
             let mut event: libc::sigevent = std::mem::zeroed();
             event.sigev_notify = libc::SIGEV_THREAD_ID;
             event.sigev_signo = libc::SIGALRM;
             event.sigev_notify_thread_id = libc::gettid();
             let mut timer: libc::timer_t = std::ptr::null_mut();
-            assert_eq!(libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer), 0);
+            assert_eq!(
+                libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer),
+                0
+            );
             let often = libc::timespec {
                 tv_sec: 0,
                 tv_nsec: 500_000,
@@ -705,7 +762,10 @@ fn a_guard_is_stolen_under_a_hail_of_signals() {
                 it_interval: often,
                 it_value: often,
             };
-            assert_eq!(libc::timer_settime(timer, 0, &raw const often, std::ptr::null_mut()), 0);
+            assert_eq!(
+                libc::timer_settime(timer, 0, &raw const often, std::ptr::null_mut()),
+                0
+            );
         }
         assert_eq!(guard.lock(tree::me()), Taken::Stolen);
         child.perish();
@@ -722,7 +782,11 @@ fn another_program_attaches() {
         let mut parts = fd.split(' ').map(|part| part.parse::<u64>().unwrap());
         let mut next = || parts.next().unwrap();
         let (fd, tree, offset) = (next() as i32, [next(), next()], next());
-        assert_eq!(Handle::unpack(tree, offset, KIND), Err(Stale::OtherTree), "no tree yet");
+        assert_eq!(
+            Handle::unpack(tree, offset, KIND),
+            Err(Stale::OtherTree),
+            "no tree yet"
+        );
         // SAFETY: the descriptor was handed down for this.
         let file = unsafe { BorrowedFd::borrow_raw(fd) };
         shm::attach(file.try_clone_to_owned().unwrap()).unwrap();
@@ -740,7 +804,12 @@ fn another_program_attaches() {
         // SAFETY: a duplicate that is handed down, without close-on-exec.
         let fd = unsafe { OwnedFd::from_raw_fd(libc::dup(shm::arena().unwrap().file().as_raw_fd())) };
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["another_program_attaches", "--exact", "--nocapture", "--test-threads=1"]);
+        command.args([
+            "another_program_attaches",
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
         let facts = format!("{} {} {} {offset}", fd.as_raw_fd(), tree[0], tree[1]);
         let mut other = command
             .env(INHERITED, facts)
@@ -774,7 +843,11 @@ fn what_is_no_arena_is_refused() {
             }
         };
         for (bytes, sealed) in [(0, true), (4096, true), (1 << 30, true), (1 << 30, false)] {
-            assert_eq!(shm::attach(file(bytes, sealed)), Err(shm::Refused::Foreign), "{bytes} {sealed}");
+            assert_eq!(
+                shm::attach(file(bytes, sealed)),
+                Err(shm::Refused::Foreign),
+                "{bytes} {sealed}"
+            );
         }
     });
 }

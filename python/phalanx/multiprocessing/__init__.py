@@ -141,7 +141,14 @@ class _StandardPart:
         sys.modules[module.__name__] = import_module(self.name)
 
 
+_OURS = {"AtomicCounter": "phalanx._core", "ndarray": "phalanx.multiprocessing._ndarray"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _OURS:  # the one needs NumPy
+        from importlib import import_module
+
+        return getattr(import_module(_OURS[name]), name)
     # The standard package has its submodules as attributes as soon as anybody has imported them.
     if not name.startswith("_") and f"multiprocessing.{name}" in sys.modules:
         from importlib import import_module

@@ -98,17 +98,17 @@ class BaseContext(_std.BaseContext):
 
         return Pipe(duplex)
 
-    def Lock(self) -> Any:
+    def Lock(self, *, recover: bool = False) -> Any:
         """Return a lock that processes share."""
         from phalanx.multiprocessing.synchronize import Lock
 
-        return Lock(ctx=self.get_context())
+        return Lock(ctx=self.get_context(), recover=recover)
 
-    def RLock(self) -> Any:
+    def RLock(self, *, recover: bool = False) -> Any:
         """Return a lock that processes share, and that its owner may take again."""
         from phalanx.multiprocessing.synchronize import RLock
 
-        return RLock(ctx=self.get_context())
+        return RLock(ctx=self.get_context(), recover=recover)
 
     def Condition(self, lock: Any = None) -> Any:
         """Return a condition, with an RLock of its own if no lock is given."""
@@ -116,17 +116,17 @@ class BaseContext(_std.BaseContext):
 
         return Condition(lock, ctx=self.get_context())
 
-    def Semaphore(self, value: int = 1) -> Any:
+    def Semaphore(self, value: int = 1, *, recover: bool = False) -> Any:
         """Return a semaphore with `value` permits."""
         from phalanx.multiprocessing.synchronize import Semaphore
 
-        return Semaphore(value, ctx=self.get_context())
+        return Semaphore(value, ctx=self.get_context(), recover=recover)
 
-    def BoundedSemaphore(self, value: int = 1) -> Any:
+    def BoundedSemaphore(self, value: int = 1, *, recover: bool = False) -> Any:
         """Return a semaphore that never has more than `value` permits."""
         from phalanx.multiprocessing.synchronize import BoundedSemaphore
 
-        return BoundedSemaphore(value, ctx=self.get_context())
+        return BoundedSemaphore(value, ctx=self.get_context(), recover=recover)
 
     def Event(self) -> Any:
         """Return an event, not set."""

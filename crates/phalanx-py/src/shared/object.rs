@@ -6,6 +6,8 @@ use pyo3::prelude::*;
 
 /// Makes sure that this process is known in an arena.
 pub fn join_tree() -> PyResult<()> {
+    // Whoever is in the tree buries the others too.
+    phalanx::wait::shared::attend();
     tree::join_tree().map_err(|refused| match refused {
         phalanx::shm::Refused::System(number) => std::io::Error::from_raw_os_error(number).into(),
         other => PyOSError::new_err(format!("no shared memory: {other}")),

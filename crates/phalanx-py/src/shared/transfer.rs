@@ -6,13 +6,16 @@ use crate::codec_pickle::Plan;
 use super::block;
 use crate::raw::{self, Obj, Patience};
 use phalanx::channel::{self, Item, Payload, Record, Ring};
-use phalanx::shm::Name;
+use phalanx::shm::{Name, OBJECT_HEAD};
 use phalanx::shm::heap;
 use phalanx::shm::point::{Point, reach};
 use phalanx::wait::{self, Enders, How, Reason, Stopped};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::mem::{ManuallyDrop, MaybeUninit};
+
+/// From this many bytes on a received payload is mapped, not copied.
+const MAPPED: u64 = 256 << 10;
 
 /// Above this many bytes the interpreter is let go while they are copied.
 const LONG: usize = 1 << 20;
@@ -208,12 +211,12 @@ impl End<'_> {
         // SAFETY: the plan is ours and freed once; the block is ours until it is put.
         unsafe {
             let (kind, len) = ((*plan).kind(), (*plan).len());
-            let Ok(offset) = heap::allocate(heap::HEAD + len) else {
+            let Ok(offset) = heap::allocate(OBJECT_HEAD + len) else {
                 Plan::free(plan);
                 object::no_memory().restore(Python::assume_attached());
                 return Done::Raised;
             };
-            let to = heap::bytes(offset);
+            let to = payload_bytes(offset);
             reach(Point::PutPayload);
             if len >= LONG {
                 let state = raw::PyEval_SaveThread();
@@ -362,19 +365,26 @@ unsafe fn object_from(item: Item, to: *const u8, bytes_wanted: bool) -> Obj {
 
 #[cold]
 unsafe fn large(kind: u8, payload: Payload, bytes_wanted: bool) -> Obj {
-    // SAFETY: the block is ours, and freed when the object that exports it ends.
+    // SAFETY: the block is ours. Its bytes are read before it goes back, or the object that exports them keeps it.
     unsafe {
-        let owner = block::block(Python::assume_attached(), payload);
-        if owner.is_null() {
-            return owner;
+        let mapped = payload.len >= MAPPED && kind == codec::PICKLED_BUFFERS && !bytes_wanted;
+        if mapped && let Some((owner, bytes)) = block::block(Python::assume_attached(), payload) {
+            let object = codec::decode_block(kind, &*bytes, owner);
+            raw::release(owner);
+            return object;
         }
-        let bytes = std::slice::from_raw_parts(heap::bytes(payload.offset), payload.len as usize);
+        let bytes = std::slice::from_raw_parts(payload_bytes(payload.offset), payload.len as usize);
         let object = if bytes_wanted {
             codec::as_bytes_message(kind, bytes)
         } else {
-            codec::decode_block(kind, bytes, owner)
+            codec::decode(kind, bytes)
         };
-        raw::release(owner);
+        heap::free(payload.offset);
         object
     }
+}
+
+/// Where the bytes of a payload begin: behind the room for the head of the object that it may become.
+fn payload_bytes(offset: u64) -> *mut u8 {
+    heap::bytes(offset).wrapping_add(OBJECT_HEAD - heap::HEAD)
 }

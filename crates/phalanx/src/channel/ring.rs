@@ -370,6 +370,7 @@ impl Ring {
             if count(self.get.mark.load(Ordering::Acquire)) == count(tail) {
                 sys::ring_bell(bell);
             }
+            reach(Point::Bell);
             self.put.mark.store(end, Ordering::Release);
             self.bell.unlock();
         } else {
@@ -452,6 +453,9 @@ impl Ring {
     #[inline]
     pub unsafe fn try_get(&self, to: *mut u8, keep: bool, bell: i32) -> Option<Item> {
         if self.is_empty() {
+            if self.is_watched() && bell >= 0 {
+                self.hush(bell);
+            }
             return None;
         }
         self.lock(&self.get);
@@ -513,6 +517,7 @@ impl Ring {
         if self.watched.load(Ordering::Relaxed) != 0 && bell >= 0 {
             self.bell.lock(tree::me());
             self.get.mark.store(new, Ordering::Release);
+            reach(Point::Bell);
             if count(self.put.mark.load(Ordering::Acquire)) == count(new) {
                 sys::silence_bell(bell);
             }
@@ -561,6 +566,16 @@ impl Ring {
         }
         self.put.guard.unlock();
         self.get.guard.unlock();
+    }
+
+    /// Somebody may have died between the bell and the commit: what is empty must not look ready for ever.
+    #[cold]
+    fn hush(&self, bell: i32) {
+        self.bell.lock(tree::me());
+        if self.is_empty() {
+            sys::silence_bell(bell);
+        }
+        self.bell.unlock();
     }
 
     /// Is it selected on?

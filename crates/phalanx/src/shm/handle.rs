@@ -64,18 +64,20 @@ impl Handle {
     pub fn new(kind: u32, size: usize) -> Result<Self, Full> {
         let offset = heap::allocate(OBJECT_HEAD + size)?;
         let arena = arena().ok_or(Full)?;
+        // SAFETY: the block is ours alone and that long.
+        unsafe { std::ptr::write_bytes(arena.at(offset as usize + OBJECT_HEAD), 0, size) };
+        Self::adopt(offset, kind)
+    }
+
+    /// The head of an object that nobody but this process knows yet, and a handle to it.
+    fn dress(arena: &Arena, offset: u64, kind: u32) -> Self {
         let object = object(arena, offset);
         object.block.kind.store(kind, Ordering::Relaxed);
         object.block.transit.store(0, Ordering::Relaxed);
         let serial = arena.header().last_serial.fetch_add(1, Ordering::Relaxed) + 1;
         object.block.serial.store(serial, Ordering::Relaxed);
         object.holders.iter().for_each(|word| word.store(0, Ordering::Relaxed));
-        // SAFETY: the block is ours alone and that long.
-        unsafe { std::ptr::write_bytes(arena.at(offset as usize + OBJECT_HEAD), 0, size) };
-        let handle = Self::hold(arena, offset);
-        // The commit: from here on it is an object.
-        object.block.owner.store(OBJECT, Ordering::Release);
-        Ok(handle)
+        Self::hold(arena, offset)
     }
 
     fn hold(arena: &Arena, offset: u64) -> Self {
@@ -88,6 +90,18 @@ impl Handle {
             }
         });
         Self { offset }
+    }
+
+    /// Turns a block that this process owns, with room for an object's head in front, into an object of `kind`.
+    ///
+    /// # Errors
+    /// [`Full`] without an arena.
+    pub fn adopt(offset: u64, kind: u32) -> Result<Self, Full> {
+        let arena = arena().ok_or(Full)?;
+        let handle = Self::dress(arena, offset, kind);
+        // The commit: from here on it is an object.
+        object(arena, offset).block.owner.store(OBJECT, Ordering::Release);
+        Ok(handle)
     }
 
     /// The number that stands for the object in a pickle; one [`Handle::unpack`] is expected for it.

@@ -36,6 +36,7 @@ points! {
     Free = "free",
     Take = "take",
     Bury = "bury",
+    Bell = "bell",
 }
 
 /// The armed point and how many more visits it lets pass, or 0: nothing is armed.

@@ -94,7 +94,23 @@ pub fn map(file: BorrowedFd<'_>, len: usize) -> Result<*mut u8, Errno> {
     }
 }
 
-/// Undoes [`map`].
+/// Maps `len` bytes of `file` from `offset`, a whole page, so that writes stay in this process and its children get copies.
+pub fn map_private(file: BorrowedFd<'_>, offset: u64, len: usize) -> Result<*mut u8, Errno> {
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let base = unsafe {
+        rustix::mm::mmap(
+            ptr::null_mut(),
+            len,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE | MapFlags::NORESERVE,
+            file,
+            offset,
+        )?
+    };
+    Ok(base.cast())
+}
+
+/// Undoes [`map`] and [`map_private`].
 ///
 /// # Safety
 /// Nothing refers to the mapping any more.

@@ -36,7 +36,10 @@ impl Guard {
     /// `true`: stolen.
     fn lock(&self, me: u32, dead: &[AtomicBool; 8]) -> bool {
         loop {
-            match self.0.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => return false,
                 Err(owner) => {
                     if dead[owner as usize].load(Ordering::Acquire)
@@ -112,7 +115,9 @@ fn ring() -> Arc<Ring> {
 impl Ring {
     fn set(&self, slot: u32, item: u32) {
         // SAFETY: loom fails the model if another access runs at the same time.
-        self.slots[(slot % SLOTS) as usize].0.with_mut(|at| unsafe { *at = item as usize });
+        self.slots[(slot % SLOTS) as usize]
+            .0
+            .with_mut(|at| unsafe { *at = item as usize });
     }
 
     fn slot(&self, slot: u32) -> u32 {
@@ -151,7 +156,10 @@ impl Ring {
     }
 
     fn sweep(&self) {
-        let (head, tail) = (self.get.mark.load(Ordering::Acquire), self.put.mark.load(Ordering::Acquire));
+        let (head, tail) = (
+            self.get.mark.load(Ordering::Acquire),
+            self.put.mark.load(Ordering::Acquire),
+        );
         self.put.other.store(head, Ordering::Relaxed);
         self.get.other.store(tail, Ordering::Relaxed);
         let reachable: Vec<u32> = (head..tail).map(|at| self.slot(at)).collect();
@@ -251,7 +259,10 @@ impl Ring {
     }
 
     fn has_room(&self) -> bool {
-        let (tail, head) = (self.put.mark.load(Ordering::Acquire), self.get.mark.load(Ordering::Acquire));
+        let (tail, head) = (
+            self.put.mark.load(Ordering::Acquire),
+            self.get.mark.load(Ordering::Acquire),
+        );
         tail - head < SLOTS
     }
 

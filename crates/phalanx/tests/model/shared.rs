@@ -44,7 +44,9 @@ impl Object {
         }
         let _ = self
             .transit
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |transit| transit.checked_sub(1));
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |transit| {
+                transit.checked_sub(1)
+            });
         assert_eq!(self.freed.load(Ordering::Acquire), 0, "held, and freed");
         true
     }

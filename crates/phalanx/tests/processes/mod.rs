@@ -80,7 +80,11 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
 /// What may say why something does not happen.
 fn state() -> String {
     let lives: Vec<tree::Life> = tree::living().into_iter().map(tree::life).collect();
-    format!("{:?} in use, {lives:?}, {:?}", heap::usage(), wait::shared::sleepers())
+    format!(
+        "{:?} in use, {lives:?}, {:?}",
+        heap::usage(),
+        wait::shared::sleepers()
+    )
 }
 
 /// `len` words, zero at first, in plain memory that children share; nothing of what is tested takes part.
@@ -146,7 +150,11 @@ pub fn fork(body: impl FnOnce()) -> Child {
         die_with_parent();
         tree::born();
         number[0].store(u64::from(tree::number()), Ordering::Release);
-        let code = if catch_unwind(AssertUnwindSafe(body)).is_ok() { 0 } else { 101 };
+        let code = if catch_unwind(AssertUnwindSafe(body)).is_ok() {
+            0
+        } else {
+            101
+        };
         let _ = std::io::stderr().flush();
         // SAFETY: ends the child without running what belongs to its parent.
         unsafe { libc::_exit(code) };
@@ -249,7 +257,9 @@ impl<T> Placed<T> {
 
     /// Waits until `n` threads, of any process, are in its queue.
     pub fn until_waiting(&self, n: usize) {
-        until("others sleep", || wait::shared::count(wait::key_of(self.there)) >= n);
+        until("others sleep", || {
+            wait::shared::count(wait::key_of(self.there)) >= n
+        });
     }
 }
 
@@ -332,7 +342,9 @@ pub fn check(bytes: &[u8]) -> Option<u64> {
 pub fn block(number: u64, len: usize) -> Payload {
     let offset = heap::allocate(heap::HEAD + len).unwrap();
     // SAFETY: the block is ours alone and that long.
-    fill(number, unsafe { std::slice::from_raw_parts_mut(heap::bytes(offset), len) });
+    fill(number, unsafe {
+        std::slice::from_raw_parts_mut(heap::bytes(offset), len)
+    });
     Payload {
         offset,
         len: len as u64,
