@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import phalanx
 from phalanx.bench import cases, main, report
 from phalanx.bench.case import Case
 from phalanx.bench.pair import Failed, Pair, Result, Worker
@@ -85,16 +86,16 @@ def test_names_are_unique_and_filters_find_them() -> None:
     assert cases.select(None) == cases.CASES
 
 
-def take_up(worker: Worker, case: Case, folder: Path) -> None:
-    """Load the plain side's text of a case."""
+def take_up(worker: Worker, case: Case, text: str | None, folder: Path) -> None:
+    """Load a case: its source, or the text of one side as a program."""
     missing = worker.ask("lacks", case.needs)
     if missing:
         pytest.skip(f"{missing} not installed")
-    if case.other is None:
+    if text is None:
         worker.ask("load", case.source)
         return
     file = folder / "program.py"
-    file.write_text(case.other)
+    file.write_text(text)
     worker.ask("program", str(file))
 
 
@@ -102,10 +103,24 @@ def take_up(worker: Worker, case: Case, folder: Path) -> None:
 def test_every_case_runs_on_the_plain_side(case: Case, tmp_path: Path) -> None:
     worker = Worker("std", None, 30.0)
     try:
-        take_up(worker, case, tmp_path)
+        take_up(worker, case, case.other, tmp_path)
         assert worker.ask("run", 2) > 0
         worker.ask("drop")
         assert worker.ask("state")["phalanx_imported"] is False
+        worker.stop()
+    finally:
+        worker.kill()
+
+
+@pytest.mark.parametrize("case", [case for case in cases.CASES if case.other], ids=lambda case: case.name)
+def test_every_program_runs_on_our_side(case: Case, tmp_path: Path) -> None:
+    worker = Worker("phalanx", Path(phalanx.__file__).parents[1], 30.0, patched=False)
+    try:
+        take_up(worker, case, case.source, tmp_path)
+        assert worker.ask("run", 2) > 0
+        worker.ask("drop")
+        state = worker.ask("state")
+        assert state["phalanx_imported"] and not state["phalanx_installed"]
         worker.stop()
     finally:
         worker.kill()

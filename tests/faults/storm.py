@@ -463,12 +463,15 @@ def lock_storm(round_: Round, make: Callable[[], Any], recover: bool = False) ->
 def guest(me: int, times: int, semaphore: Any, permits: int, many: int, pids: int) -> None:
     """Is inside with a permit, and looks whether there are too many."""
     book.words[pids + me] = os.getpid()
+    chance = random.Random(me)
     for n in range(times):
         semaphore.acquire()
         book.words[INSIDE + me] = 1
         inside = [i for i in range(many) if book.words[INSIDE + i]]
         if len(inside) > permits and sum(not gone(book.words[pids + i]) for i in inside) > permits:
             book.words[SPOILT + me] += 1
+        if chance.random() < 0.3:
+            os.sched_yield()
         book.words[INSIDE + me] = 0
         semaphore.release()
         book.words[PASSED + me] = n + 1

@@ -246,6 +246,33 @@ def main():
     check(scenario, method=method)
 
 
+@pytest.mark.parametrize("recover", [False, True])
+def test_the_lock_of_a_condition_dies_while_others_wait(recover: bool) -> None:
+    check(f"""
+def wait(condition):
+    try:
+        with condition:
+            mark("w")
+            condition.wait()
+            assert {recover}
+    except OwnerDied as error: assert "killed by SIGKILL" in str(error) and not {recover}
+    mark("w", 2)
+
+def notify(condition):
+    with condition:
+        condition.notify_all()
+        mark("n"); forever()
+
+def main():
+    condition = ctx.Condition(synchronize.RLock(recover=True) if {recover} else None)
+    waiter = start(wait, condition); await_mark("w"); asleep(waiter.pid)
+    notifier = start(notify, condition); await_mark("n"); asleep(waiter.pid)
+    kill(notifier)
+    until(lambda: count("w") == 2, "the waiter goes on", SOON)
+    end(notifier, code=-9); end(waiter)
+""")
+
+
 def test_killed_between_the_notification_and_the_lock() -> None:
     check("""
 def wait(condition, letter):

@@ -13,6 +13,15 @@ pub use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Atomic
 #[cfg(not(loom))]
 pub use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
+/// A full fence for a thread that has done nothing since an exchange. On x86 that was one: then this is only for the compiler.
+#[inline]
+pub fn fence_after_exchange() {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    fence(Ordering::SeqCst);
+}
+
 #[cfg(loom)]
 pub use loom::{hint::spin_loop, thread::yield_now};
 #[cfg(not(loom))]

@@ -31,13 +31,14 @@ class Queue(_core.Channel):
 
     _joinable = False
 
-    # A subclass may have any arguments of its own.
-    def __new__(cls, maxsize: int = 0, *args: Any, ctx: object = None, _packed: Any = None, **more: Any) -> Any:
+    # A subclass may have arguments of its own: what counts is what it gives to `__init__`.
+    def __new__(cls, *args: Any, _packed: Any = None, **more: Any) -> Any:
         """Make it, or take up the handle of one."""
-        return super().__new__(cls, maxsize, _settings.queue_memory(), cls._joinable, _packed)
+        return super().__new__(cls, 0, _settings.queue_memory(), cls._joinable, _packed)
 
     def __init__(self, maxsize: int = 0, *, ctx: object = None) -> None:
         # `concurrent.futures` and subclasses of the standard class set and read these.
+        self._limit(maxsize)
         self._maxsize = maxsize
         self._ignore_epipe = False
         self._reader = _End(self)

@@ -36,6 +36,8 @@ pub struct Channel {
     handle: Handle,
     joinable: bool,
     closed: AtomicBool,
+    /// This process has put into it.
+    used: AtomicBool,
 }
 
 impl Channel {
@@ -74,6 +76,7 @@ impl Channel {
             handle,
             joinable,
             closed: AtomicBool::new(false),
+            used: AtomicBool::new(false),
         })
     }
 
@@ -87,9 +90,14 @@ impl Channel {
         self.ring().len()
     }
 
-    /// Is it empty? Raises OSError if this process has closed it.
+    /// Set how many items it takes at the most, 0 for no limit, before anybody puts into it.
+    fn _limit(&self, maxsize: i64) {
+        self.ring().set_maxsize(u32::try_from(maxsize.max(0)).unwrap_or(0));
+    }
+
+    /// Is it empty? Raises OSError if this process has put into it and closed it, as the standard one does.
     fn empty(&self) -> PyResult<bool> {
-        if self.closed.load(Ordering::Relaxed) {
+        if self.closed.load(Ordering::Relaxed) && self.used.load(Ordering::Relaxed) {
             return Err(PyOSError::new_err("handle is closed"));
         }
         Ok(self.ring().is_empty())
@@ -181,6 +189,7 @@ unsafe fn put_one(slf: Obj, object: Obj, patience: Patience) -> Obj {
             return ptr::null_mut();
         }
         let this: &Channel = raw::state(slf);
+        this.used.store(true, Ordering::Relaxed);
         match this.end(slf, &PUT).put(object, patience, codec::encode) {
             Done::Yes => raw::none(),
             Done::TimedOut | Done::Closed => raise_from_queue(c"Full"),
@@ -242,6 +251,7 @@ unsafe extern "C-unwind" fn put_many(slf: Obj, args: *const Obj, count: isize, k
             return items;
         }
         let this: &Channel = raw::state(slf);
+        this.used.store(true, Ordering::Relaxed);
         let done = this.end(slf, &PUT).put_many(items, patience);
         raw::release(items);
         match done {

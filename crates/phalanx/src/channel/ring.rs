@@ -211,6 +211,11 @@ impl Ring {
         self.maxsize.load(Ordering::Relaxed) as usize
     }
 
+    /// Changes how many items it takes; nobody may have put into it yet.
+    pub fn set_maxsize(&self, maxsize: u32) {
+        self.maxsize.store(u64::from(maxsize), Ordering::Relaxed);
+    }
+
     /// Does it hold as many items as it may?
     pub fn is_full(&self) -> bool {
         let most = self.maxsize();
@@ -700,11 +705,11 @@ impl Ring {
         }
     }
 
-    /// Wakes up to `n` threads that wait for the other end to move.
+    /// Wakes up to `n` threads that wait for the other end to move. The caller has just unlocked a guard.
     #[inline]
     fn wake(&self, side: &Side, n: usize) {
-        // SYNC(sleepers): pairs with the fence in wait_for.
-        fence(Ordering::SeqCst);
+        // SYNC(sleepers): pairs with the fence in wait_for. Unlocking is an exchange.
+        fence_after_exchange();
         if side.sleepers.load(Ordering::Relaxed) != 0 {
             wake_some(side, n);
         }
