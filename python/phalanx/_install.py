@@ -55,7 +55,7 @@ _LAZY = (
     ),
     ("multiprocessing.heap", "phalanx.multiprocessing.heap", ("BufferWrapper",)),
     ("multiprocessing.shared_memory", "phalanx.multiprocessing.shared_memory", ("SharedMemory", "ShareableList")),
-    ("multiprocessing.resource_tracker", "phalanx.multiprocessing.shared_memory", ("unregister",)),
+    ("multiprocessing.resource_tracker", "phalanx.multiprocessing.resource_tracker", ("unregister",)),
 )
 # Standard package, our package, and the module of ours that changes the one and puts it back.
 _ADOPTED = (("multiprocessing", "phalanx.multiprocessing", "phalanx.multiprocessing._start"),)

@@ -418,6 +418,7 @@ def pipe_storm(round_: Round) -> None:
 def holder(me: int, times: int, lock: Any, recover: bool) -> None:
     """Adds one under the lock, in steps that anybody else inside would spoil."""
     chance = random.Random(me)
+    yields = 0.3 * (me & 1)
     for n in range(times):
         while True:
             try:
@@ -432,7 +433,7 @@ def holder(me: int, times: int, lock: Any, recover: bool) -> None:
             book.words[SPOILT + me] += 1
         book.words[INSIDE] = os.getpid()
         total = book.words[TOTAL]
-        if chance.random() < 0.3:
+        if chance.random() < yields:
             os.sched_yield()
         book.words[TOTAL] = total + 1
         book.words[PASSED + me] = n + 1
@@ -443,7 +444,7 @@ def holder(me: int, times: int, lock: Any, recover: bool) -> None:
 def lock_storm(round_: Round, make: Callable[[], Any], recover: bool = False) -> None:
     """A counter under a lock whose holders are killed."""
     chance = round_.random
-    lock, many, times = make(), chance.randint(2, 5), max(10, round_.items)
+    lock, many, times = make(), chance.randint(2, 5), max(10, round_.items * 5)
     die = round_.marked(many, many - 1)
     who = [round_.start(holder, n, times, lock, recover, dies=die.get(n)) for n in range(many)]
     for n, point in die.items():
@@ -464,13 +465,14 @@ def guest(me: int, times: int, semaphore: Any, permits: int, many: int, pids: in
     """Is inside with a permit, and looks whether there are too many."""
     book.words[pids + me] = os.getpid()
     chance = random.Random(me)
+    yields = 0.3 * (me & 1)
     for n in range(times):
         semaphore.acquire()
         book.words[INSIDE + me] = 1
         inside = [i for i in range(many) if book.words[INSIDE + i]]
         if len(inside) > permits and sum(not gone(book.words[pids + i]) for i in inside) > permits:
             book.words[SPOILT + me] += 1
-        if chance.random() < 0.3:
+        if chance.random() < yields:
             os.sched_yield()
         book.words[INSIDE + me] = 0
         semaphore.release()
@@ -480,7 +482,7 @@ def guest(me: int, times: int, semaphore: Any, permits: int, many: int, pids: in
 def semaphore_storm(round_: Round) -> None:
     """A semaphore whose permits come back from the dead."""
     chance = round_.random
-    permits, many, times = chance.randint(1, 3), chance.randint(2, 6), max(10, round_.items)
+    permits, many, times = chance.randint(1, 3), chance.randint(2, 6), max(10, round_.items * 5)
     semaphore = synchronize.Semaphore(permits, recover=True)
     die = round_.marked(many, many - 1)
     who = [round_.start(guest, n, times, semaphore, permits, many, BEGUN, dies=die.get(n)) for n in range(many)]

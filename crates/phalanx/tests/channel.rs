@@ -364,11 +364,8 @@ fn many(
 }
 
 fn in_threads(parts: Vec<Box<dyn Fn() + Send + Sync>>) {
-    thread::scope(|scope| {
-        parts.iter().for_each(|part| {
-            scope.spawn(part);
-        });
-    });
+    let parts: Vec<&(dyn Fn() + Sync)> = parts.iter().map(|part| &**part as _).collect();
+    processes::in_threads(&parts);
 }
 
 fn in_processes(parts: Vec<Box<dyn Fn() + Send + Sync>>) {

@@ -9,7 +9,7 @@ use phalanx::sync::shared::{Arrival, Barrier, Condvar, Event, Mutex, Permits, RM
 use phalanx::sync::{Hold, Passage};
 use phalanx::sys;
 use phalanx::wait::{self, How, Interrupt, Reason, Role, Stopped};
-use processes::{Child, Ending, Gate, Placed, alone, fork, patiently, until, used, words};
+use processes::{Child, Ending, Gate, Placed, alone, fork, in_threads, patiently, until, used, words};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -30,10 +30,7 @@ fn add(plain: &AtomicU64) {
 /// Three children and two threads of this process run `part`.
 fn together(part: impl Fn() + Sync) {
     let children: Vec<Child> = (0..3).map(|_| fork(&part)).collect();
-    thread::scope(|scope| {
-        scope.spawn(&part);
-        scope.spawn(&part);
-    });
+    in_threads(&[&part, &part]);
     children.into_iter().for_each(Child::join);
 }
 

@@ -9,7 +9,7 @@ mod processes;
 
 use phalanx::shm::{self, Guard, Handle, SEATS, Stale, Taken, UNIT, heap, tree};
 use processes::{
-    Child, Dice, Ending, Gate, Placed, alone, alone_for, block, buried, fork, until, used, words,
+    Child, Dice, Ending, Gate, Placed, alone, alone_for, block, buried, fork, in_threads, until, used, words,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -156,11 +156,12 @@ fn churn(seed: u64, times: u32) {
 fn threads_share_the_heap() {
     alone("threads_share_the_heap", || {
         let before = used();
-        thread::scope(|scope| {
-            (1..5).for_each(|seed| {
-                scope.spawn(move || churn(seed, 3_000));
-            });
-        });
+        in_threads(&[
+            &|| churn(1, 3_000),
+            &|| churn(2, 3_000),
+            &|| churn(3, 3_000),
+            &|| churn(4, 3_000),
+        ]);
         assert_eq!(used(), before);
     });
 }
@@ -683,10 +684,7 @@ fn a_guard_excludes() {
             }
         };
         let children: Vec<Child> = (0..3).map(|_| fork(run)).collect();
-        thread::scope(|scope| {
-            scope.spawn(run);
-            scope.spawn(run);
-        });
+        in_threads(&[&run, &run]);
         children.into_iter().for_each(Child::join);
         assert_eq!(plain[0].load(Ordering::Relaxed), 100_000);
     });

@@ -15,10 +15,11 @@ import _posixshmem  # type: ignore[import-not-found]
 import mmap
 import os
 import struct
-import weakref
 from _thread import allocate_lock
-from multiprocessing import resource_tracker, util
 from multiprocessing import shared_memory as _std_shared_memory
+from multiprocessing import util
+
+from phalanx.multiprocessing.resource_tracker import _tracker, segments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,21 +30,6 @@ __all__ = ["ShareableList", "SharedMemory"]
 
 _std: Any = _std_shared_memory
 _util: Any = util
-_tracker: Any = resource_tracker._resource_tracker  # not the module: there our own function may stand
-
-_segments: weakref.WeakSet[SharedMemory] = weakref.WeakSet()
-
-
-def unregister(name: str, rtype: str) -> None:
-    """`resource_tracker.unregister`, which says nothing where a program undoes what an attacher does no more.
-
-    Programs for Python up to 3.12 call it after they attached to a segment, as that was tracked. The tracker would
-    complain about a name that it does not know, or forget the entry of the segment's maker.
-    """
-    ways = {segment._track for segment in _segments.copy() if segment._name == name}
-    if rtype != "shared_memory" or None not in ways or True in ways:
-        _tracker.unregister(name, rtype)
-
 
 _starting = allocate_lock()
 
@@ -110,7 +96,7 @@ class SharedMemory(_std.SharedMemory):  # type: ignore[misc]
             self._buf = memoryview(self._mmap)
             if self._track:
                 _track(self._name)
-            _segments.add(self)
+            segments.add(self)
         except BaseException:
             self.close()
             if new:

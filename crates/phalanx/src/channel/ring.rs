@@ -1,7 +1,7 @@
 //! The ring. Everything that changes does so under one of two guards and is committed by one store.
 
 use super::hands::Hands;
-use crate::prim::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::prim::{AtomicU32, AtomicU64, Ordering, fence, fence_after_exchange};
 use crate::shm::heap::{self, Full};
 use crate::shm::point::{Point, reach};
 use crate::shm::{self, Guard, Handle, Name, Taken, UNIT, tree};
