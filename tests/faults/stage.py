@@ -325,6 +325,10 @@ def _warm_up() -> None:
     one.close(), other.close()
     box.close()
     box.join_thread()
+    if os.environ.get("PHALANX_FAULTS_TRACKER"):
+        block = shared_memory.SharedMemory(create=True, size=1)
+        block.close()
+        block.unlink()
 
 
 def play(main: Callable[[], object]) -> None:

@@ -515,29 +515,22 @@ fn a_process_does_not_die_of_too_few_descriptors() {
     alone("a_process_does_not_die_of_too_few_descriptors", || {
         let go = Gate::new();
         let child = fork(|| go.pass());
-        let limit = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 4096,
+        let most_descriptors = |most| {
+            let limit = libc::rlimit {
+                rlim_cur: most,
+                rlim_max: 4096,
+            };
+            // SAFETY: a plain system call.
+            let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+            assert_eq!(set, 0);
         };
-        // SAFETY: a plain system call.
-        assert_eq!(
-            unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) },
-            0
-        );
+        most_descriptors(0);
         assert!(std::fs::File::open("/proc/self/stat").is_err());
         assert!(!tree::is_dead(child.number));
         assert!(!tree::life(child.number).dead);
         let born_blind = fork(|| go.pass());
         assert!(!tree::is_dead(born_blind.number));
-        let limit = libc::rlimit {
-            rlim_cur: 1024,
-            ..limit
-        };
-        // SAFETY: as above.
-        assert_eq!(
-            unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) },
-            0
-        );
+        most_descriptors(1024);
         assert!(!tree::is_dead(born_blind.number));
         go.open();
         let numbers = [child.number, born_blind.number];

@@ -15,7 +15,7 @@ _tracker: Any = _std._resource_tracker  # not the module: there our own function
 
 ensure_running = _std.ensure_running
 register = _std.register
-_CLEANUP_FUNCS: Any = _std._CLEANUP_FUNCS
+_CLEANUP_FUNCS: Any = vars(_std)["_CLEANUP_FUNCS"]
 _resource_tracker: Any = _tracker
 
 segments: weakref.WeakSet[Any] = weakref.WeakSet()

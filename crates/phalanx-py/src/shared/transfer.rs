@@ -23,6 +23,10 @@ const LONG: usize = 1 << 20;
 /// So often a getter looks before it lets the interpreter go: a microsecond or two.
 const EAGER: u32 = 48;
 
+/// A putter that is so many bytes ahead gives its getter a moment, in nanoseconds, before it takes more memory.
+const AHEAD: u64 = 16 << 20;
+const COURTESY: u64 = 500_000;
+
 /// How a transfer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
@@ -211,6 +215,9 @@ impl End<'_> {
         // SAFETY: the plan is ours and freed once; the block is ours until it is put.
         unsafe {
             let (kind, len) = ((*plan).kind(), (*plan).len());
+            if self.ring.bytes() > AHEAD {
+                self.let_the_getter_come();
+            }
             let Ok(offset) = heap::allocate(OBJECT_HEAD + len) else {
                 Plan::free(plan);
                 object::no_memory().restore(Python::assume_attached());
@@ -235,6 +242,19 @@ impl End<'_> {
                 heap::free(offset);
             }
             done
+        }
+    }
+
+    /// Waits a little for the getter: memory that it gives back is warm, and touching fresh memory costs more than this.
+    unsafe fn let_the_getter_come(self) {
+        // SAFETY: attached, as the callers promise; their frames own nothing.
+        unsafe {
+            let state = raw::PyEval_SaveThread();
+            let end = phalanx::sys::now() + COURTESY;
+            while self.ring.bytes() > AHEAD && phalanx::sys::now() < end {
+                std::thread::yield_now();
+            }
+            raw::PyEval_RestoreThread(state);
         }
     }
 

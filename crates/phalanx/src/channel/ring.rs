@@ -222,6 +222,12 @@ impl Ring {
         most != 0 && self.len() >= most
     }
 
+    /// How many bytes of payloads are queued.
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Which tasks are in whose hands.
     pub fn hands(&self) -> &Hands {
         &self.hands

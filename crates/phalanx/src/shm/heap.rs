@@ -205,8 +205,13 @@ fn run(arena: &Arena, size: usize, owner: u64) -> Result<u64, Full> {
     let offset = Arena::unit_offset(index);
     if zone == 1 {
         // Only what was asked for: the rest of the run may never be touched.
+        let len = size.next_multiple_of(4096);
+        if sys::allocate(arena.file().as_fd(), offset, len as u64).is_err() {
+            release(arena, offset);
+            return Err(Full);
+        }
         // SAFETY: whole pages of the mapping, inside the file.
-        unsafe { sys::populate(arena.at(offset as usize), size.next_multiple_of(4096)) };
+        unsafe { sys::populate(arena.at(offset as usize), len) };
     }
     Ok(offset)
 }

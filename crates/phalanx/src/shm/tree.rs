@@ -160,9 +160,8 @@ static ENTERING: Guarded<()> = Guarded::new(());
 fn note_birth(entry: &Process) {
     let pid = sys::pid();
     entry.pid.store(pid, Ordering::Relaxed);
-    entry
-        .started
-        .store(sys::start_time(pid).unwrap_or(0), Ordering::Relaxed);
+    // Its start time is noted by whoever looks first: reading it here would cost each child of a fork its time.
+    entry.started.store(0, Ordering::Relaxed);
 }
 
 /// From here on the entry is this process, unless it was given up meanwhile.
@@ -327,6 +326,13 @@ fn look_after(arena: &Arena, number: u32) -> bool {
         }
         ALIVE => {
             let (pid, started) = (entry.pid.load(Ordering::Relaxed), entry.started.load(Ordering::Relaxed));
+            if started == 0
+                && let Some(now) = sys::start_time(pid)
+            {
+                let _ = entry
+                    .started
+                    .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+            }
             match sys::vital(pid, started) {
                 Vital::Alive => false,
                 Vital::Zombie(status) => {
@@ -377,8 +383,8 @@ pub fn reaped(pid: u32, status: u32) {
         if number != 0
             && entry.pid.load(Ordering::Relaxed) == pid
             && entry.state.load(Ordering::Acquire) == ALIVE
-            && entry.started.load(Ordering::Relaxed) != 0
-            && sys::vital(pid, entry.started.load(Ordering::Relaxed)) != Vital::Alive
+            && (entry.started.load(Ordering::Relaxed) == 0
+                || sys::vital(pid, entry.started.load(Ordering::Relaxed)) != Vital::Alive)
         {
             note_status(entry, Some(status));
             bury(arena, number, ALIVE);

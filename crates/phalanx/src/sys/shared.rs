@@ -137,6 +137,11 @@ pub unsafe fn welcome_huge_pages(from: *mut u8, len: usize) {
     let _ = unsafe { rustix::mm::madvise(from.cast(), len, Advice::LinuxHugepage) };
 }
 
+/// Gives the range of `file` real pages.
+pub fn allocate(file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<(), Errno> {
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, offset, len)
+}
+
 /// Maps the pages of a range for writing at once, which costs less than a fault for each.
 ///
 /// # Safety

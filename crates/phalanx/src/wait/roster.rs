@@ -21,6 +21,8 @@ pub(crate) struct Record {
     pub(super) seq: AtomicU64,
     /// How long spinning has paid off lately, in nanoseconds. Only its own thread uses it.
     pub(super) patience: AtomicU32,
+    /// The same for waits for something shared.
+    pub(super) shared_patience: AtomicU32,
     /// How many waits have come to spin. Only its own thread uses it.
     pub(super) tries: AtomicU32,
     /// The sleep, by its `seq`, that has been reported already.
@@ -168,6 +170,7 @@ fn enter() -> &'static Record {
                 waiting: AtomicPtr::new(ptr::null_mut()),
                 seq: AtomicU64::new(0),
                 patience: AtomicU32::new(0),
+                shared_patience: AtomicU32::new(0),
                 tries: AtomicU32::new(0),
                 told: AtomicU64::new(0),
             }))

@@ -17,7 +17,8 @@ pub(super) const NOTIFIED: u32 = 1 << 31;
 
 /// Waits awake until `done` says so, for as long as that has paid off lately for the calling thread.
 pub fn spin_until<R>(done: impl Fn() -> Option<R>) -> Option<R> {
-    super::ticket::spin_until(roster::me(), done)
+    let me = roster::me();
+    super::ticket::spin_until(me, &me.shared_patience, super::ticket::SHARED_PATIENCE, done)
 }
 
 /// Has waiting awake paid off for the calling thread the last time?
@@ -444,7 +445,12 @@ impl Ticket {
         }
         let (_, lot) = here();
         let node = lot.node(self.at);
-        if let Some(message) = super::ticket::spin(roster::me(), &node.token) {
+        let told = spin_until(|| {
+            // SYNC(token): pairs with the swap in `notify`.
+            let token = node.token.load(Ordering::Acquire);
+            (token & NOTIFIED != 0).then_some(token & !NOTIFIED)
+        });
+        if let Some(message) = told {
             self.over = true;
             return Wakeup::Unparked(message);
         }

@@ -33,6 +33,11 @@ const TICK: u64 = 100_000_000;
 /// a tenth of it; an idle processor needs three times as long to wake.
 const MOST_PATIENCE: u32 = 10_000;
 const LEAST_PATIENCE: u32 = 300;
+/// The same between processes: as long as an idle processor needs to wake, since both sides fall asleep otherwise.
+#[cfg(not(loom))]
+pub(super) const SHARED_PATIENCE: u32 = 40_000;
+/// A spin between processes offers its processor after so many nanoseconds.
+const YIELD: u64 = 2_000;
 /// After this many waits in which it spun for less, a thread tries the most again.
 const RETRY: u32 = 32;
 
@@ -467,7 +472,7 @@ impl Drop for Ticket {
 
 /// Waits awake for a while for `token` to become NOTIFIED, because a sleeping processor takes long to wake.
 pub(super) fn spin(me: &Record, token: &AtomicU32) -> Option<u32> {
-    spin_until(me, || {
+    spin_until(me, &me.patience, MOST_PATIENCE, || {
         // SYNC(token): pairs with the swap in `notify`.
         let token = token.load(Ordering::Acquire);
         (token & NOTIFIED != 0).then_some(token & !NOTIFIED)
@@ -475,27 +480,33 @@ pub(super) fn spin(me: &Record, token: &AtomicU32) -> Option<u32> {
 }
 
 /// Did the last spin of the thread of `me` end well?
-#[cfg(not(loom))]
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub(super) fn is_patient(me: &Record) -> bool {
-    me.patience.load(Ordering::Relaxed) == MOST_PATIENCE
+    me.shared_patience.load(Ordering::Relaxed) == SHARED_PATIENCE
 }
 
 /// Waits awake until `done` says so, for as long as that has paid off lately for the thread of `me`.
-pub(super) fn spin_until<R>(me: &Record, done: impl Fn() -> Option<R>) -> Option<R> {
+pub(super) fn spin_until<R>(
+    me: &Record,
+    learnt_patience: &AtomicU32,
+    most: u32,
+    done: impl Fn() -> Option<R>,
+) -> Option<R> {
     if cfg!(loom) || processors() < 2 {
         return None;
     }
     let spinners = &door().spinners;
     let tries = me.tries.load(Ordering::Relaxed).wrapping_add(1);
     me.tries.store(tries, Ordering::Relaxed);
-    let learnt = me.patience.load(Ordering::Relaxed);
-    let patience = if tries % RETRY == 1 { MOST_PATIENCE } else { learnt };
+    let learnt = learnt_patience.load(Ordering::Relaxed);
+    let patience = if tries % RETRY == 1 { most } else { learnt };
     // One processor has to be left for the thread that will wake us.
     if spinners.fetch_add(1, Ordering::Relaxed) as usize >= processors() - 1 {
         spinners.fetch_sub(1, Ordering::Relaxed);
         return None;
     }
     let end = sys::now() + u64::from(patience);
+    let soon = end - u64::from(patience) + YIELD;
     let found = 'spin: loop {
         for _ in 0..16 {
             if let Some(found) = done() {
@@ -503,19 +514,24 @@ pub(super) fn spin_until<R>(me: &Record, done: impl Fn() -> Option<R>) -> Option
             }
             spin_loop();
         }
-        if sys::now() >= end {
+        let now = sys::now();
+        if now >= end {
             break done();
+        }
+        // The kernel likes to run both sides on one processor: then whoever could end this wait needs ours.
+        if most > MOST_PATIENCE && now >= soon {
+            yield_now();
         }
     };
     spinners.fetch_sub(1, Ordering::Relaxed);
     // All or less and less: a wake-up that comes while we spin will mostly do so again, and on a busy machine the
     // thread that would wake us needs our processor.
     let next = if found.is_some() {
-        MOST_PATIENCE
+        most
     } else {
         patience.min(learnt) / 2
     };
-    me.patience.store(next.max(LEAST_PATIENCE), Ordering::Relaxed);
+    learnt_patience.store(next.max(LEAST_PATIENCE), Ordering::Relaxed);
     found
 }
 
