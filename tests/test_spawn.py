@@ -274,19 +274,17 @@ def test_many_threads_spawn_at_once(script: Path) -> None:
 
 
 def test_modules_of_the_program_win(script: Path) -> None:
-    for name in ("typing", "pkgutil", "resource"):
-        script.with_name(f"{name}.py").write_text("MINE = True\ndef __getattr__(name): return object\n")
-    script.with_name("runpy.py").write_text("raise ImportError\n")  # loaded before the program's path is known
+    # `runpy` needs `pkgutil`, so it is there before the child knows the program's path.
+    standard = "import os; exec(open(os.path.join(os.path.dirname(os.__file__), 'pkgutil.py')).read())\n"
+    script.with_name("pkgutil.py").write_text(standard + "MINE = True\n")
     program = """
     def look():
-        import resource
-        print(resource.MINE, flush=True)
+        import pkgutil
+        print(pkgutil.MINE, flush=True)
     if __name__ == "__main__":
         process = multiprocessing.get_context(sys.argv[1]).Process(target=look)
         process.start(); process.join()
     """
-    for name in ("typing", "pkgutil", "runpy"):
-        script.with_name(f"{name}.py").unlink()
     for method in ("spawn", "forkserver"):
         assert run(script, program, method) == (0, "True\n", "")
 

@@ -372,9 +372,7 @@ pub unsafe fn wait_for_lock(
     f: impl FnOnce(&How<'_>) -> Result<bool, Stopped>,
 ) -> Ended {
     // SAFETY: as the caller promises.
-    unsafe {
-        wait_shared(subject, reason, deadline, enders, |how| f(&How { taken, ..*how }))
-    }
+    unsafe { wait_shared(subject, reason, deadline, enders, |how| f(&How { taken, ..*how })) }
 }
 
 unsafe fn wait_somewhere(

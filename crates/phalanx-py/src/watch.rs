@@ -71,8 +71,9 @@ fn excuse() -> bool {
     !EXCUSE_KNOWN.load(Ordering::Acquire)
         || alarm_is_set()
         || OWN_SIGINT.load(Ordering::Relaxed)
-        || (1..=64)
-            .any(|signal| !FATAL.contains(&signal) && signal != phalanx::sys::bond_signal() && installed(signal))
+        || (1..=64).any(|signal| {
+            !FATAL.contains(&signal) && signal != phalanx::sys::bond_signal() && installed(signal)
+        })
 }
 
 /// Will a timer of this process run out, whatever its signal does then?
@@ -270,7 +271,8 @@ unsafe fn tree(report: &Report) -> Obj {
     unsafe {
         let rows = ffi::PyList_New(0);
         for row in &report.tree {
-            let text = |text: &str| ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as isize);
+            let text =
+                |text: &str| ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as isize);
             let owner = row.owner.map_or(-1, |at| at as i64);
             let entry = ffi::Py_BuildValue(
                 c"{s:I,s:N,s:N,s:N,s:N,s:N,s:L,s:K,s:N}".as_ptr(),

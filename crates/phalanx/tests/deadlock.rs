@@ -123,8 +123,8 @@ fn two_locks_crossed() {
             cause,
             threads,
             victim,
-                tree: _,
-            } = *reports.remove(0);
+            tree: _,
+        } = *reports.remove(0);
         assert_eq!(cause, Cause::Cycle);
         assert_eq!(threads.len(), 2);
         assert!(threads.iter().any(|sleeper| sleeper.thread == victim));

@@ -242,7 +242,8 @@ def lend(mode: str | None, usual: Iterable[str], tree: int | None = None) -> Non
         phalanx.install(deadlock=mode)
         adopt()
         _lent = tree is not None
-    _ahead.update({name.partition(".")[0] for name in sys.modules.keys() - usual} - {"phalanx"})
+    _ahead.update({name.partition(".")[0] for name in sys.modules} - {name.partition(".")[0] for name in usual})
+    _ahead.discard("phalanx")
 
 
 def _make_room() -> None:

@@ -1,8 +1,8 @@
 //! The queues of `multiprocessing`: a ring, without a thread that feeds it.
 
+use super::deaths;
 use super::object::{self, Packed};
 use super::transfer::{Done, End};
-use super::deaths;
 use crate::codec;
 use crate::raw::{self, Ended, Method, Obj, Patience};
 use phalanx::channel::{Limits, Ring};
@@ -92,7 +92,8 @@ impl Channel {
 
     /// Set how many items it takes at the most, 0 for no limit, before anybody puts into it.
     fn _limit(&self, maxsize: i64) {
-        self.ring().set_maxsize(u32::try_from(maxsize.max(0)).unwrap_or(0));
+        self.ring()
+            .set_maxsize(u32::try_from(maxsize.max(0)).unwrap_or(0));
     }
 
     /// Is it empty? Raises OSError if this process has put into it and closed it, as the standard one does.
@@ -144,7 +145,9 @@ impl Channel {
 
 unsafe fn is_open(slf: Obj) -> bool {
     // SAFETY: the descriptor has checked the class.
-    let open = !unsafe { raw::state::<Channel>(slf) }.closed.load(Ordering::Relaxed);
+    let open = !unsafe { raw::state::<Channel>(slf) }
+        .closed
+        .load(Ordering::Relaxed);
     if !open {
         // SAFETY: attached; the object is alive.
         unsafe { ffi::PyErr_Format(raw::value_error(), c"Queue %R is closed".as_ptr(), slf) };
@@ -223,7 +226,10 @@ unsafe extern "C-unwind" fn put_nowait(slf: Obj, args: *const Obj, count: isize,
     unsafe {
         match raw::arguments("put_nowait", [c"obj"], args, count, keywords) {
             Some([object]) if !object.is_null() => put_one(slf, object, Patience::Now),
-            Some(_) => raw::raise(raw::type_error(), c"put_nowait() missing 1 required argument: 'obj'"),
+            Some(_) => raw::raise(
+                raw::type_error(),
+                c"put_nowait() missing 1 required argument: 'obj'",
+            ),
             None => ptr::null_mut(),
         }
     }
@@ -237,7 +243,10 @@ unsafe extern "C-unwind" fn put_many(slf: Obj, args: *const Obj, count: isize, k
             return ptr::null_mut();
         };
         if items.is_null() {
-            return raw::raise(raw::type_error(), c"put_many() missing 1 required argument: 'items'");
+            return raw::raise(
+                raw::type_error(),
+                c"put_many() missing 1 required argument: 'items'",
+            );
         }
         let Some(patience) = patience(block, timeout) else {
             return ptr::null_mut();
@@ -311,7 +320,10 @@ unsafe extern "C-unwind" fn get_many(slf: Obj, args: *const Obj, count: isize, k
             return ptr::null_mut();
         };
         if most.is_null() {
-            return raw::raise(raw::type_error(), c"get_many() missing 1 required argument: 'max'");
+            return raw::raise(
+                raw::type_error(),
+                c"get_many() missing 1 required argument: 'max'",
+            );
         }
         let most = raw::PyLong_AsLongLong(most);
         if most == -1 && !ffi::PyErr_Occurred().is_null() {
@@ -344,7 +356,9 @@ unsafe extern "C-unwind" fn get_many(slf: Obj, args: *const Obj, count: isize, k
                 // What was got before one item turned out bad must not be lost with it.
                 let py = Python::assume_attached();
                 let error = PyErr::fetch(py);
-                let _ = error.value(py).setattr("got", Borrowed::<PyAny>::from_ptr(py, list));
+                let _ = error
+                    .value(py)
+                    .setattr("got", Borrowed::<PyAny>::from_ptr(py, list));
                 error.restore(py);
                 raw::release(list);
                 return ptr::null_mut();

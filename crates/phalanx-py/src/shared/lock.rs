@@ -1,7 +1,7 @@
 //! `Lock` and `RLock` of `multiprocessing`.
 
-use super::object::{self, Packed};
 use super::deaths;
+use super::object::{self, Packed};
 use crate::place::Site;
 use crate::raw::{self, Ended, Method, Obj, Patience};
 use crate::watch;
@@ -100,14 +100,26 @@ pub struct Held<M> {
 }
 
 /// A lock for the threads of all processes of a tree. Any of them may release it.
-#[pyclass(frozen, weakref, subclass, module = "phalanx.multiprocessing.synchronize", name = "Lock")]
+#[pyclass(
+    frozen,
+    weakref,
+    subclass,
+    module = "phalanx.multiprocessing.synchronize",
+    name = "Lock"
+)]
 pub struct SharedLock {
     pub handle: Handle,
     recover: bool,
 }
 
 /// The same for one that its owner may take again.
-#[pyclass(frozen, weakref, subclass, module = "phalanx.multiprocessing.synchronize", name = "RLock")]
+#[pyclass(
+    frozen,
+    weakref,
+    subclass,
+    module = "phalanx.multiprocessing.synchronize",
+    name = "RLock"
+)]
 pub struct SharedRLock {
     pub handle: Handle,
     recover: bool,
@@ -245,18 +257,17 @@ impl SharedLock {
     }
 
     #[classmethod]
-    fn _unpack(
-        class: &Bound<'_, pyo3::types::PyType>,
-        packed: Packed,
-        recover: bool,
-    ) -> PyResult<Py<PyAny>> {
+    fn _unpack(class: &Bound<'_, pyo3::types::PyType>, packed: Packed, recover: bool) -> PyResult<Py<PyAny>> {
         let recover = pyo3::types::PyBool::new(class.py(), recover);
         object::rebuild(class, packed, &[("recover", recover.as_any())])
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Packed, bool))> {
         let this = slf.get();
-        Ok((slf.get_type().getattr("_unpack")?, (object::pack(&this.handle), this.recover)))
+        Ok((
+            slf.get_type().getattr("_unpack")?,
+            (object::pack(&this.handle), this.recover),
+        ))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -281,18 +292,17 @@ impl SharedRLock {
     }
 
     #[classmethod]
-    fn _unpack(
-        class: &Bound<'_, pyo3::types::PyType>,
-        packed: Packed,
-        recover: bool,
-    ) -> PyResult<Py<PyAny>> {
+    fn _unpack(class: &Bound<'_, pyo3::types::PyType>, packed: Packed, recover: bool) -> PyResult<Py<PyAny>> {
         let recover = pyo3::types::PyBool::new(class.py(), recover);
         object::rebuild(class, packed, &[("recover", recover.as_any())])
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Packed, bool))> {
         let this = slf.get();
-        Ok((slf.get_type().getattr("_unpack")?, (object::pack(&this.handle), this.recover)))
+        Ok((
+            slf.get_type().getattr("_unpack")?,
+            (object::pack(&this.handle), this.recover),
+        ))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

@@ -60,7 +60,8 @@ impl PipeEnd {
         socket: Option<OwnedFd>,
         other_socket: Option<OwnedFd>,
     ) -> Self {
-        let file = |file: Option<OwnedFd>| AtomicU32::new(file.map_or(NO_FILE, |file| file.into_raw_fd() as u32));
+        let file =
+            |file: Option<OwnedFd>| AtomicU32::new(file.map_or(NO_FILE, |file| file.into_raw_fd() as u32));
         Self {
             inbound,
             outbound,
@@ -127,7 +128,10 @@ pub fn make_pipe(
     object::join_tree()?;
     let (left, right) = std::os::unix::net::UnixStream::pair()?;
     let (left, right) = (OwnedFd::from(left), OwnedFd::from(right));
-    let (to_left, to_right) = (make_ring(ceiling)?, if duplex { Some(make_ring(ceiling)?) } else { None });
+    let (to_left, to_right) = (
+        make_ring(ceiling)?,
+        if duplex { Some(make_ring(ceiling)?) } else { None },
+    );
     let token = || Handle::new(TOKEN, 0).map_err(|_| object::no_memory());
     let (a, b) = (token()?, token()?);
     let (a_name, b_name) = (a.name(), b.name());
@@ -287,9 +291,17 @@ unsafe fn ring_for(this: &PipeEnd, out: bool) -> Option<&Handle> {
         raw::raise(unsafe { ffi::PyExc_OSError }, c"handle is closed");
         return None;
     }
-    let ring = if out { this.outbound.as_ref() } else { this.inbound.as_ref() };
+    let ring = if out {
+        this.outbound.as_ref()
+    } else {
+        this.inbound.as_ref()
+    };
     if ring.is_none() {
-        let text = if out { c"connection is read-only" } else { c"connection is write-only" };
+        let text = if out {
+            c"connection is read-only"
+        } else {
+            c"connection is write-only"
+        };
         // SAFETY: a built-in class.
         raw::raise(unsafe { ffi::PyExc_OSError }, text);
     }
@@ -331,7 +343,10 @@ unsafe fn only<'a>(what: &str, args: *const Obj, count: isize, keywords: Obj) ->
     // SAFETY: the arguments of the call.
     unsafe {
         if count != 1 || !keywords.is_null() {
-            raw::raise_text(raw::type_error(), &format!("{what}() takes exactly one argument ({count} given)"));
+            raw::raise_text(
+                raw::type_error(),
+                &format!("{what}() takes exactly one argument ({count} given)"),
+            );
             return None;
         }
         Some(&*args)

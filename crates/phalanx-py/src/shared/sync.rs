@@ -1,8 +1,8 @@
 //! `Semaphore`, `BoundedSemaphore`, `Event`, `Condition`, `Barrier` of `multiprocessing`.
 
+use super::deaths;
 use super::lock::{self, Held, SharedLock, SharedLocking, SharedRLock};
 use super::object::{self, Packed};
-use super::deaths;
 use crate::raw::{self, Ended, Method, Obj, Patience};
 use crate::slot::Slot;
 use phalanx::shm::{Handle, tree};
@@ -40,7 +40,13 @@ static BARRIER: Reason = Reason {
 // ---------------------------------------------------------------- Semaphore
 
 /// A counter of permits for the threads of all processes of a tree.
-#[pyclass(frozen, weakref, subclass, module = "phalanx.multiprocessing.synchronize", name = "Semaphore")]
+#[pyclass(
+    frozen,
+    weakref,
+    subclass,
+    module = "phalanx.multiprocessing.synchronize",
+    name = "Semaphore"
+)]
 pub struct SharedSemaphore {
     handle: Handle,
     recover: bool,
@@ -61,7 +67,8 @@ impl SharedSemaphore {
 
     fn make(value: i64, bounded: bool, recover: bool, packed: Option<Packed>) -> PyResult<Self> {
         let value = u64::try_from(value).ok().filter(|&value| value <= MOST);
-        let value = value.ok_or_else(|| PyValueError::new_err("semaphore initial value must be >= 0 and < 2**31"))?;
+        let value =
+            value.ok_or_else(|| PyValueError::new_err("semaphore initial value must be >= 0 and < 2**31"))?;
         let permits = Permits::new(value, if bounded { value } else { MOST })
             .map_err(|_| PyValueError::new_err("semaphore initial value is too large"))?;
         let handle = object::new_or(packed, Self::KIND, "Semaphore", || permits)?;
@@ -108,14 +115,21 @@ impl SharedSemaphore {
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Packed, bool))> {
         let this = slf.get();
-        Ok((slf.get_type().getattr("_unpack")?, (object::pack(&this.handle), this.recover)))
+        Ok((
+            slf.get_type().getattr("_unpack")?,
+            (object::pack(&this.handle), this.recover),
+        ))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let semaphore = slf.get().permits().semaphore();
         let name = slf.get_type().name()?;
         Ok(if semaphore.bound() < MOST {
-            format!("<{name}(value={}, maxvalue={})>", semaphore.value(), semaphore.bound())
+            format!(
+                "<{name}(value={}, maxvalue={})>",
+                semaphore.value(),
+                semaphore.bound()
+            )
         } else {
             format!("<{name}(value={})>", semaphore.value())
         })
@@ -154,7 +168,9 @@ unsafe fn take_permit(slf: Obj, patience: Patience) -> Obj {
                 }
             } else {
                 let enders = Enders::Holders(this.handle.offset());
-                raw::wait_shared(slf, &SEMAPHORE, patience.deadline(), enders, |how| permits.acquire(how))
+                raw::wait_shared(slf, &SEMAPHORE, patience.deadline(), enders, |how| {
+                    permits.acquire(how)
+                })
             };
             match ended {
                 Ended::OwnerDied(_) if this.recover => {
@@ -193,7 +209,13 @@ unsafe extern "C-unwind" fn exit(slf: Obj, _: *const Obj, _: isize, _: Obj) -> O
 // ---------------------------------------------------------------- Event
 
 /// A flag that the threads of all processes of a tree wait for.
-#[pyclass(frozen, weakref, subclass, module = "phalanx.multiprocessing.synchronize", name = "Event")]
+#[pyclass(
+    frozen,
+    weakref,
+    subclass,
+    module = "phalanx.multiprocessing.synchronize",
+    name = "Event"
+)]
 pub struct SharedEvent {
     handle: Handle,
 }
@@ -237,12 +259,23 @@ impl SharedEvent {
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Packed,))> {
-        Ok((slf.get_type().getattr("_unpack")?, (object::pack(&slf.get().handle),)))
+        Ok((
+            slf.get_type().getattr("_unpack")?,
+            (object::pack(&slf.get().handle),),
+        ))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let state = if slf.get().event().is_set() { "set" } else { "unset" };
-        Ok(format!("<{} at {:p} {state}>", slf.get_type().name()?, slf.as_ptr()))
+        let state = if slf.get().event().is_set() {
+            "set"
+        } else {
+            "unset"
+        };
+        Ok(format!(
+            "<{} at {:p} {state}>",
+            slf.get_type().name()?,
+            slf.as_ptr()
+        ))
     }
 }
 
@@ -591,7 +624,11 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         py,
         &[
             Method::Fast(c"acquire", acquire, ACQUIRE),
-            Method::NoArgs(c"__enter__", enter, c"__enter__($self, /)\n--\n\nTake a permit for a with block."),
+            Method::NoArgs(
+                c"__enter__",
+                enter,
+                c"__enter__($self, /)\n--\n\nTake a permit for a with block.",
+            ),
             Method::Fast(
                 c"__exit__",
                 exit,

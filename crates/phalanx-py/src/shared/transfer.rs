@@ -1,14 +1,14 @@
 //! Objects into a ring and out of it.
 
+use super::block;
 use super::object;
 use crate::codec::{self, Encoded, INLINE, Room};
 use crate::codec_pickle::Plan;
-use super::block;
 use crate::raw::{self, Obj, Patience};
 use phalanx::channel::{self, Item, Payload, Record, Ring};
-use phalanx::shm::{Name, OBJECT_HEAD};
 use phalanx::shm::heap;
 use phalanx::shm::point::{Point, reach};
+use phalanx::shm::{Name, OBJECT_HEAD};
 use phalanx::wait::{self, Enders, How, Reason, Stopped};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -76,8 +76,12 @@ impl End<'_> {
         let mut done = Done::Yes;
         // SAFETY: attached, as the callers promise; their frames own nothing.
         unsafe {
-            let ended = raw::wait_shared(self.subject, self.reason, patience.deadline(), self.enders, |how| {
-                match f(how) {
+            let ended = raw::wait_shared(
+                self.subject,
+                self.reason,
+                patience.deadline(),
+                self.enders,
+                |how| match f(how) {
                     Ok(()) => Ok(true),
                     Err(channel::Ended::TimedOut) => {
                         done = Done::TimedOut;
@@ -92,8 +96,8 @@ impl End<'_> {
                         Ok(false)
                     }
                     Err(channel::Ended::Stopped(stopped)) => Err::<bool, Stopped>(stopped),
-                }
-            });
+                },
+            );
             if ended.or_raise().is_none() {
                 return Done::Raised;
             }
@@ -204,9 +208,7 @@ impl End<'_> {
             Ok(true) => Done::Yes,
             Ok(false) if patience == Patience::Now => Done::TimedOut,
             // SAFETY: as the callers promise.
-            _ => unsafe {
-                self.wait(patience, |how| self.ring.put(record, how, self.others, self.bell))
-            },
+            _ => unsafe { self.wait(patience, |how| self.ring.put(record, how, self.others, self.bell)) },
         }
     }
 

@@ -58,7 +58,8 @@ pub fn tree_attach(fd: i32) -> PyResult<()> {
     }
     // SAFETY: duplicated at once; a bad number is an error of the system.
     let file = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
-    shm::attach(file).map_err(|refused| PyRuntimeError::new_err(format!("cannot join the tree: {refused}")))?;
+    shm::attach(file)
+        .map_err(|refused| PyRuntimeError::new_err(format!("cannot join the tree: {refused}")))?;
     object::join_tree()
 }
 
@@ -116,7 +117,9 @@ pub fn _kill_at(point: &str, nth: u32) -> PyResult<()> {
     if point::arm(point, nth) {
         Ok(())
     } else {
-        Err(PyValueError::new_err(format!("there is no point called {point:?}")))
+        Err(PyValueError::new_err(format!(
+            "there is no point called {point:?}"
+        )))
     }
 }
 

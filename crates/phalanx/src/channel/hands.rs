@@ -110,7 +110,12 @@ impl Hands {
             let word = row.load(Ordering::Acquire);
             if dead.iter().any(|&(number, _)| number == (word >> 32) as u32)
                 && row
-                    .compare_exchange(word, word & !u64::from(u32::MAX), Ordering::AcqRel, Ordering::Relaxed)
+                    .compare_exchange(
+                        word,
+                        word & !u64::from(u32::MAX),
+                        Ordering::AcqRel,
+                        Ordering::Relaxed,
+                    )
                     .is_ok()
             {
                 forgotten += word & u64::from(u32::MAX);
@@ -125,7 +130,10 @@ impl Hands {
     /// [`TooOften`].
     pub fn done(&self, queued: impl Fn() -> u64) -> Result<(), TooOften> {
         let mine = tree::number();
-        let own = self.rows.iter().filter(|row| (row.load(Ordering::Relaxed) >> 32) as u32 == mine);
+        let own = self
+            .rows
+            .iter()
+            .filter(|row| (row.load(Ordering::Relaxed) >> 32) as u32 == mine);
         // An item may be got by one process and done by another.
         let taken = own.chain(&self.rows).any(|row| {
             row.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| {

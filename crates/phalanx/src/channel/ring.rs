@@ -186,7 +186,9 @@ impl Ring {
     /// The offset of the object that it lies in.
     fn object(&self) -> u64 {
         let address = ptr::from_ref(self).addr() - shm::OBJECT_HEAD;
-        shm::arena().and_then(|arena| arena.offset_of(address)).unwrap_or(0)
+        shm::arena()
+            .and_then(|arena| arena.offset_of(address))
+            .unwrap_or(0)
     }
 
     /// How many items are in it.
@@ -245,7 +247,13 @@ impl Ring {
     ///
     /// # Errors
     /// [`Ended`]; the payload still belongs to the caller then.
-    pub fn put(&self, record: Record<'_>, how: &How<'_>, others: Option<Name>, bell: i32) -> Result<(), Ended> {
+    pub fn put(
+        &self,
+        record: Record<'_>,
+        how: &How<'_>,
+        others: Option<Name>,
+        bell: i32,
+    ) -> Result<(), Ended> {
         loop {
             match self.try_put(record, bell) {
                 Ok(true) => return Ok(()),
@@ -307,7 +315,10 @@ impl Ring {
             }
             Record::Small(..) => true,
         };
-        let (tail, head) = (self.put.mark.load(Ordering::Acquire), self.get.mark.load(Ordering::Acquire));
+        let (tail, head) = (
+            self.put.mark.load(Ordering::Acquire),
+            self.get.mark.load(Ordering::Acquire),
+        );
         let chunks = (position(tail) / WORDS).wrapping_sub(position(head) / WORDS) % (u32::MAX / WORDS + 1);
         !self.is_full() && fits && chunks < TABLE - 2
     }
@@ -623,7 +634,10 @@ impl Ring {
 
     /// With both guards: frees what no record and no table entry leads to.
     fn sweep(&self) {
-        let (head, tail) = (self.get.mark.load(Ordering::Acquire), self.put.mark.load(Ordering::Acquire));
+        let (head, tail) = (
+            self.get.mark.load(Ordering::Acquire),
+            self.put.mark.load(Ordering::Acquire),
+        );
         self.put.other.store(head, Ordering::Relaxed);
         self.get.other.store(tail, Ordering::Relaxed);
         self.hands.settle(count(head));
@@ -743,7 +757,8 @@ unsafe fn copy_small(from: *const u8, to: *mut u8, len: usize) {
     // SAFETY: as the callers promise: both are valid for `len` bytes and do not overlap.
     unsafe {
         if len == 8 {
-            to.cast::<u64>().write_unaligned(from.cast::<u64>().read_unaligned());
+            to.cast::<u64>()
+                .write_unaligned(from.cast::<u64>().read_unaligned());
         } else {
             ptr::copy_nonoverlapping(from, to, len);
         }

@@ -1,7 +1,8 @@
 //! The one arena of this process: made, or taken over from the parent.
 
 use super::layout::{
-    HEAP, Header, LARGE, LEAST, LOT, LOT_BYTES, MAGIC, MOST, NUMBERS, PROCESSES, Process, UNIT, UNITS, VERSION, ZONES,
+    HEAP, Header, LARGE, LEAST, LOT, LOT_BYTES, MAGIC, MOST, NUMBERS, PROCESSES, Process, UNIT, UNITS,
+    VERSION, ZONES,
 };
 use crate::prim::{AtomicPtr, AtomicU32, AtomicU64, Guarded, Ordering};
 use crate::sys;
@@ -27,7 +28,10 @@ impl std::fmt::Display for Refused {
             Self::System(number) => write!(f, "{}", std::io::Error::from_raw_os_error(*number)),
             Self::Foreign => write!(f, "this descriptor is not a shared segment of phalanx"),
             Self::Version(other) => {
-                write!(f, "the shared segment has layout {other}, this process knows layout {VERSION}")
+                write!(
+                    f,
+                    "the shared segment has layout {other}, this process knows layout {VERSION}"
+                )
             }
             Self::HasOne => write!(f, "this process belongs to another tree of processes already"),
         }
@@ -121,7 +125,9 @@ fn make() -> Result<Arena, Refused> {
     let arena = Arena { base, file };
     let header = arena.header();
     header.reserved.store(reserve as u64, Ordering::Relaxed);
-    header.processes_size.store(size_of::<Process>() as u32, Ordering::Relaxed);
+    header
+        .processes_size
+        .store(size_of::<Process>() as u32, Ordering::Relaxed);
     let mut random = [0; 16];
     let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
     for (word, bytes) in header.tree.iter().zip(random.chunks_exact(8)) {
@@ -148,7 +154,10 @@ fn open(file: OwnedFd) -> Result<Arena, Refused> {
     let base = sys::map(file.as_fd(), PROCESSES)?;
     // SAFETY: the file has at least that length and cannot shrink.
     let header = unsafe { &*base.cast::<Header>() };
-    let (magic, version) = (header.magic.load(Ordering::Acquire), header.version.load(Ordering::Relaxed));
+    let (magic, version) = (
+        header.magic.load(Ordering::Acquire),
+        header.version.load(Ordering::Relaxed),
+    );
     let size = header.processes_size.load(Ordering::Relaxed) as usize;
     let reserved = header.reserved.load(Ordering::Relaxed) as usize;
     // SAFETY: `header` is not used after this.
@@ -173,7 +182,10 @@ impl Arena {
 
     /// Which tree it belongs to.
     pub fn tree(&self) -> [u64; 2] {
-        self.header().tree.each_ref().map(|word| word.load(Ordering::Relaxed))
+        self.header()
+            .tree
+            .each_ref()
+            .map(|word| word.load(Ordering::Relaxed))
     }
 
     /// Huge pages are welcome where the large runs lie.
@@ -232,7 +244,11 @@ impl Arena {
     pub(super) fn process(&self, number: u32) -> &Process {
         let number = number as usize % NUMBERS;
         // SAFETY: the table has NUMBERS entries, all atomics.
-        unsafe { &*self.at(PROCESSES + number * size_of::<Process>()).cast::<Process>() }
+        unsafe {
+            &*self
+                .at(PROCESSES + number * size_of::<Process>())
+                .cast::<Process>()
+        }
     }
 
     /// Room for the wait queues: `LOT_BYTES` bytes, zero at first.

@@ -63,12 +63,9 @@ impl Guard {
             }
             mark = SLEEPERS;
             if word & SLEEPERS == 0 {
-                let marked = self.word.compare_exchange(
-                    word,
-                    word | SLEEPERS,
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                );
+                let marked =
+                    self.word
+                        .compare_exchange(word, word | SLEEPERS, Ordering::Relaxed, Ordering::Relaxed);
                 if marked.is_err() {
                     continue;
                 }

@@ -37,7 +37,10 @@ impl Name {
             object.block.owner.load(Ordering::Acquire) == OBJECT
                 && object.block.serial.load(Ordering::Relaxed) == self.serial
                 && (object.block.transit.load(Ordering::Acquire) != 0
-                    || object.holders.iter().any(|word| word.load(Ordering::Acquire) != 0))
+                    || object
+                        .holders
+                        .iter()
+                        .any(|word| word.load(Ordering::Acquire) != 0))
         })
     }
 }
@@ -76,7 +79,10 @@ impl Handle {
         object.block.transit.store(0, Ordering::Relaxed);
         let serial = arena.header().last_serial.fetch_add(1, Ordering::Relaxed) + 1;
         object.block.serial.store(serial, Ordering::Relaxed);
-        object.holders.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        object
+            .holders
+            .iter()
+            .for_each(|word| word.store(0, Ordering::Relaxed));
         Self::hold(arena, offset)
     }
 
@@ -107,7 +113,10 @@ impl Handle {
     /// The number that stands for the object in a pickle; one [`Handle::unpack`] is expected for it.
     pub fn pack(&self) -> ([u64; 2], u64) {
         let Some(arena) = arena() else { return ([0; 2], 0) };
-        object(arena, self.offset).block.transit.fetch_add(1, Ordering::AcqRel);
+        object(arena, self.offset)
+            .block
+            .transit
+            .fetch_add(1, Ordering::AcqRel);
         (arena.tree(), self.offset)
     }
 
@@ -116,7 +125,9 @@ impl Handle {
     /// # Errors
     /// [`Stale`]: another tree, or no object of `kind` at that place.
     pub fn unpack(tree: [u64; 2], offset: u64, kind: u32) -> Result<Self, Stale> {
-        let arena = arena().filter(|arena| arena.tree() == tree).ok_or(Stale::OtherTree)?;
+        let arena = arena()
+            .filter(|arena| arena.tree() == tree)
+            .ok_or(Stale::OtherTree)?;
         if !heap::is_block(arena, offset) {
             return Err(Stale::NoSuch);
         }
@@ -130,7 +141,9 @@ impl Handle {
         let _ = there
             .block
             .transit
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |transit| transit.checked_sub(1));
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |transit| {
+                transit.checked_sub(1)
+            });
         Ok(handle)
     }
 
@@ -142,7 +155,9 @@ impl Handle {
     /// Its data.
     #[inline]
     pub fn data(&self) -> *mut u8 {
-        arena().map_or(std::ptr::null_mut(), |arena| arena.at(self.offset as usize + OBJECT_HEAD))
+        arena().map_or(std::ptr::null_mut(), |arena| {
+            arena.at(self.offset as usize + OBJECT_HEAD)
+        })
     }
 
     /// How many bytes its data has.
@@ -176,7 +191,10 @@ impl Handle {
         arena().is_some_and(|arena| {
             let object = object(arena, self.offset);
             object.block.transit.load(Ordering::Acquire) != 0
-                || object.holders.iter().any(|word| word.load(Ordering::Acquire) != 0)
+                || object
+                    .holders
+                    .iter()
+                    .any(|word| word.load(Ordering::Acquire) != 0)
         })
     }
 }
@@ -280,7 +298,9 @@ fn free(offset: u64) {
 pub(super) fn hold_all(arena: &Arena, seat: u32) {
     HELD.with(|held| {
         // After a fork that nobody announced, the parent may have let go of one before we came.
-        let there = held.keys().filter(|&&offset| heap::is_still(arena, offset, OBJECT));
+        let there = held
+            .keys()
+            .filter(|&&offset| heap::is_still(arena, offset, OBJECT));
         there.for_each(|&offset| set(arena, offset, seat));
     });
 }

@@ -61,7 +61,9 @@ pub fn free(offset: u64) {
 
 /// The caller alone can free this block. Killed anywhere in here, it is free, or has the owner that it had.
 fn release(arena: &Arena, offset: u64) {
-    let Some(index) = arena.unit_of(offset) else { return };
+    let Some(index) = arena.unit_of(offset) else {
+        return;
+    };
     let word = arena.unit(index).load(Ordering::Acquire);
     if word & KIND == SLAB {
         block(arena, offset).owner.store(0, Ordering::Release);
@@ -129,7 +131,11 @@ fn small(arena: &Arena, class: usize, owner: u64) -> Result<u64, Full> {
     loop {
         // The slab that served last, then all of them. Unit 0 is never a slab, so 0 means none.
         let hint = header.hints[class].load(Ordering::Acquire);
-        let mut index = if hint != 0 { hint } else { header.slabs[class].load(Ordering::Acquire) };
+        let mut index = if hint != 0 {
+            hint
+        } else {
+            header.slabs[class].load(Ordering::Acquire)
+        };
         let mut from_hint = hint != 0;
         while index != 0 {
             let this = slab(arena, index);
@@ -165,7 +171,9 @@ fn small(arena: &Arena, class: usize, owner: u64) -> Result<u64, Full> {
                 let new = slab(arena, index);
                 new.next.store(before, Ordering::Relaxed);
                 new.full.store(0, Ordering::Relaxed);
-                arena.unit(index).store(SLAB | (class as u64) << 32 | 1, Ordering::Release);
+                arena
+                    .unit(index)
+                    .store(SLAB | (class as u64) << 32 | 1, Ordering::Release);
                 point::reach(Point::Slab);
                 header.slabs[class].store(index, Ordering::Release);
                 header.hints[class].store(index, Ordering::Release);
@@ -201,7 +209,9 @@ fn run(arena: &Arena, size: usize, owner: u64) -> Result<u64, Full> {
     let bytes = u64::from(len) * UNIT as u64;
     let _ = header
         .retained
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| Some(kept.saturating_sub(bytes)));
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| {
+            Some(kept.saturating_sub(bytes))
+        });
     let offset = Arena::unit_offset(index);
     if zone == 1 {
         // Only what was asked for: the rest of the run may never be touched.
@@ -224,7 +234,9 @@ fn zone_of(arena: &Arena, index: u32) -> usize {
 fn find(arena: &Arena, zone: usize, len: u32) -> Result<u32, Full> {
     let header = arena.header();
     let units = header.units[zone].load(Ordering::Acquire);
-    let mut index = header.lowest[zone].load(Ordering::Relaxed).max(arena.first_unit(zone));
+    let mut index = header.lowest[zone]
+        .load(Ordering::Relaxed)
+        .max(arena.first_unit(zone));
     let mut start = index;
     let mut lowest = None;
     while index < units {
@@ -284,22 +296,25 @@ fn units(arena: &Arena) -> impl Iterator<Item = (u32, u64)> {
 /// Every used block, as (offset, owner word). What others allocate and free meanwhile may come or not; a run that ends in
 /// that moment may come with a word of whatever lies there then, so whoever changes a block looks twice: see [`is_still`].
 pub(super) fn blocks(arena: &Arena) -> impl Iterator<Item = (u64, u64)> {
-    units(arena).flat_map(move |(index, word)| {
-        let class = (word >> 32 & 0xFF) as usize;
-        let (slots, run) = if word & KIND == SLAB {
-            (Some(slots(index, class.min(CLASSES.len() - 1))), None)
-        } else {
-            (None, Some(Arena::unit_offset(index)))
-        };
-        slots.into_iter().flatten().chain(run)
-    })
-    .map(move |offset| (offset, block(arena, offset).owner.load(Ordering::Acquire)))
-    .filter(|&(_, owner)| owner != 0)
+    units(arena)
+        .flat_map(move |(index, word)| {
+            let class = (word >> 32 & 0xFF) as usize;
+            let (slots, run) = if word & KIND == SLAB {
+                (Some(slots(index, class.min(CLASSES.len() - 1))), None)
+            } else {
+                (None, Some(Arena::unit_offset(index)))
+            };
+            slots.into_iter().flatten().chain(run)
+        })
+        .map(move |offset| (offset, block(arena, offset).owner.load(Ordering::Acquire)))
+        .filter(|&(_, owner)| owner != 0)
 }
 
 /// Does a used block begin at `offset`?
 pub(super) fn is_block(arena: &Arena, offset: u64) -> bool {
-    let Some(index) = arena.unit_of(offset) else { return false };
+    let Some(index) = arena.unit_of(offset) else {
+        return false;
+    };
     let word = arena.unit(index).load(Ordering::Acquire);
     let class = (word >> 32 & 0xFF) as usize;
     match word & KIND {
@@ -367,7 +382,9 @@ pub fn bytes(offset: u64) -> *mut u8 {
 
 /// How many bytes the caller of [`allocate`] asked for, without the head.
 pub fn len(offset: u64) -> usize {
-    arena().map_or(0, |arena| block(arena, offset).size.load(Ordering::Relaxed) as usize - HEAD)
+    arena().map_or(0, |arena| {
+        block(arena, offset).size.load(Ordering::Relaxed) as usize - HEAD
+    })
 }
 
 /// How many bytes of the heap are in use, and how long the file is.
@@ -386,5 +403,9 @@ pub fn usage() -> (u64, u64) {
 #[inline]
 pub unsafe fn word(offset: u64) -> &'static AtomicU64 {
     // SAFETY: as the caller promises; the arena is never unmapped.
-    unsafe { &*arena().map_or(std::ptr::null_mut(), |arena| arena.at(offset as usize)).cast::<AtomicU64>() }
+    unsafe {
+        &*arena()
+            .map_or(std::ptr::null_mut(), |arena| arena.at(offset as usize))
+            .cast::<AtomicU64>()
+    }
 }

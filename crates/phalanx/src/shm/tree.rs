@@ -197,7 +197,10 @@ fn allot(arena: &Arena, parent: u32) -> u32 {
         entry.status.store(0, Ordering::Relaxed);
         entry.activity.store(1, Ordering::Relaxed);
         entry.quiet.store(0, Ordering::Relaxed);
-        entry.name.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        entry
+            .name
+            .iter()
+            .for_each(|word| word.store(0, Ordering::Relaxed));
         let seat = header.seats.iter().position(|seat| {
             seat.load(Ordering::Relaxed) == 0
                 && seat
@@ -325,7 +328,10 @@ fn look_after(arena: &Arena, number: u32) -> bool {
             late && bury(arena, number, UNBORN)
         }
         ALIVE => {
-            let (pid, started) = (entry.pid.load(Ordering::Relaxed), entry.started.load(Ordering::Relaxed));
+            let (pid, started) = (
+                entry.pid.load(Ordering::Relaxed),
+                entry.started.load(Ordering::Relaxed),
+            );
             if started == 0
                 && let Some(now) = sys::start_time(pid)
             {
@@ -359,7 +365,10 @@ fn is_gone(arena: &Arena, number: u32) -> bool {
     number != NUMBER.load(Ordering::Relaxed)
         && match entry.state.load(Ordering::Acquire) {
             ALIVE => {
-                sys::vital(entry.pid.load(Ordering::Relaxed), entry.started.load(Ordering::Relaxed)) != Vital::Alive
+                sys::vital(
+                    entry.pid.load(Ordering::Relaxed),
+                    entry.started.load(Ordering::Relaxed),
+                ) != Vital::Alive
             }
             UNBORN => false,
             _ => true,
@@ -407,12 +416,19 @@ fn bury(arena: &Arena, number: u32, from: u32) -> bool {
     let undertaker = MOURNER.get().map_or(0, |_| self::number());
     if entry
         .state
-        .compare_exchange(from, DYING | undertaker << TAKER, Ordering::AcqRel, Ordering::Relaxed)
+        .compare_exchange(
+            from,
+            DYING | undertaker << TAKER,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        )
         .is_err()
     {
         return is_dead_state(entry.state.load(Ordering::Acquire));
     }
-    let Some(mourner) = MOURNER.get().filter(|_| undertaker != 0) else { return true };
+    let Some(mourner) = MOURNER.get().filter(|_| undertaker != 0) else {
+        return true;
+    };
     reach(Point::Bury);
     mourner(number);
     reach(Point::Bury);
@@ -421,7 +437,10 @@ fn bury(arena: &Arena, number: u32, from: u32) -> bool {
     // By the seats, not by the entry: an undertaker before us may have got as far as giving the seat to another one, and
     // whoever conceived the dead may have died before it wrote the seat down.
     let seats = &arena.header().seats;
-    if let Some(seat) = seats.iter().position(|seat| seat.load(Ordering::Acquire) == number) {
+    if let Some(seat) = seats
+        .iter()
+        .position(|seat| seat.load(Ordering::Acquire) == number)
+    {
         handle::release_seat(arena, seat as u32);
         seats[seat].store(0, Ordering::Release);
     }
@@ -476,7 +495,10 @@ pub fn rest(number: u32) -> (u64, bool) {
     let entry = arena.process(number);
     let quiet = entry.quiet.load(Ordering::Acquire);
     let activity = entry.activity.load(Ordering::Acquire);
-    (activity, quiet == activity && entry.state.load(Ordering::Acquire) == ALIVE)
+    (
+        activity,
+        quiet == activity && entry.state.load(Ordering::Acquire) == ALIVE,
+    )
 }
 
 /// The activity of this process, to be handed to [`certify`].

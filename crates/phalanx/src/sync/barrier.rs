@@ -341,10 +341,7 @@ impl<S: Space> Barrier<S> {
     /// Empties both queues, with the state locked, so that nobody of the next round is woken for this one.
     fn take(&self) -> (S::Batch, S::Batch) {
         let round = S::take(wait::key_of(&self.state), usize::MAX, |_, _| {});
-        (
-            round,
-            S::take(wait::key_of(&self.early), usize::MAX, |_, _| {}),
-        )
+        (round, S::take(wait::key_of(&self.early), usize::MAX, |_, _| {}))
     }
 }
 

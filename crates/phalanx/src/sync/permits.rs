@@ -162,7 +162,12 @@ impl Permits {
             if word as u32 != 0
                 && tree::is_dead(number_of(word))
                 && row
-                    .compare_exchange(word, word & !u64::from(u32::MAX), Ordering::AcqRel, Ordering::Relaxed)
+                    .compare_exchange(
+                        word,
+                        word & !u64::from(u32::MAX),
+                        Ordering::AcqRel,
+                        Ordering::Relaxed,
+                    )
                     .is_ok()
             {
                 let n = u64::from(word as u32);

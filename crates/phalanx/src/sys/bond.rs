@@ -98,7 +98,8 @@ pub fn end_with(pipe: i32) -> bool {
     // SAFETY: plain system calls; the handler is one that may interrupt anything.
     let watched = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = signalled as extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) as usize;
+        action.sa_sigaction =
+            signalled as extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) as usize;
         action.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
         let watched = libc::sigaction(bond_signal(), &raw const action, ptr::null_mut()) == 0
             && libc::fcntl(pipe, F_SETSIG, bond_signal()) == 0
@@ -116,5 +117,7 @@ pub fn end_with(pipe: i32) -> bool {
 /// In the child of a fork: the bond was its parent's.
 pub fn loosen() {
     PIPE.store(-1, Ordering::Relaxed);
-    TIMERS.iter().for_each(|timer| timer.store(NO_TIMER, Ordering::Relaxed));
+    TIMERS
+        .iter()
+        .for_each(|timer| timer.store(NO_TIMER, Ordering::Relaxed));
 }

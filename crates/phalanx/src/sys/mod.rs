@@ -61,11 +61,11 @@ mod shared;
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 mod sibling;
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
-pub use sibling::clone_sibling;
-#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub use bond::{bond_signal, end_with, loosen};
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub use shared::*;
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+pub use sibling::clone_sibling;
 
 /// Sleeps while `*word == expected`, until woken, a signal, or the time `until` (see [`now`]).
 pub fn sleep_on(word: &AtomicU32, expected: u32, until: Option<u64>) -> Slept {

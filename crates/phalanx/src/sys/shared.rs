@@ -62,9 +62,13 @@ pub fn map(file: BorrowedFd<'_>, len: usize) -> Result<*mut u8, Errno> {
     // go back.
     unsafe {
         let room = len + HUGE;
-        let room_at =
-            rustix::mm::mmap_anonymous(ptr::null_mut(), room, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE)?
-                .cast::<u8>();
+        let room_at = rustix::mm::mmap_anonymous(
+            ptr::null_mut(),
+            room,
+            ProtFlags::empty(),
+            MapFlags::PRIVATE | MapFlags::NORESERVE,
+        )?
+        .cast::<u8>();
         let skip = room_at.align_offset(HUGE);
         let mapped = rustix::mm::mmap(
             room_at.add(skip).cast(),
@@ -186,7 +190,9 @@ pub fn vital(pid: u32, started: u64) -> Vital {
         None => Vital::Gone,
         Some(stat) if started != 0 && stat.started != started => Vital::Gone,
         // A main thread that has ended before the others is a zombie too. The others may still write.
-        Some(stat) if matches!(stat.state, b'Z' | b'X' | b'x') && stat.threads <= 1 => Vital::Zombie(stat.status),
+        Some(stat) if matches!(stat.state, b'Z' | b'X' | b'x') && stat.threads <= 1 => {
+            Vital::Zombie(stat.status)
+        }
         Some(_) => Vital::Alive,
     }
 }
@@ -257,7 +263,12 @@ pub fn die() -> ! {
 pub fn ring_bell(socket: i32) {
     // SAFETY: a plain system call; a closed or full socket is an error that changes nothing.
     unsafe {
-        libc::send(socket, b"!".as_ptr().cast(), 1, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        libc::send(
+            socket,
+            b"!".as_ptr().cast(),
+            1,
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        );
     }
 }
 

@@ -32,7 +32,8 @@ pub unsafe fn clone_sibling() -> Result<u32, Errno> {
         let (mut robust, mut robust_len) = (ptr::null_mut::<libc::c_void>(), 0usize);
         libc::syscall(libc::SYS_get_robust_list, 0, &raw mut robust, &raw mut robust_len);
         handlers.iter().rev().for_each(|(before, ..)| before());
-        let flags = libc::CLONE_PARENT | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+        let flags =
+            libc::CLONE_PARENT | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
         let null = ptr::null_mut::<libc::c_void>();
         #[cfg(target_arch = "x86_64")]
         let made = libc::syscall(libc::SYS_clone, i64::from(flags), null, null, tid, null);

@@ -257,12 +257,10 @@ impl Lot {
 
     /// A node was taken out of its queue for a sleeper who had died: what was for that one goes to the next.
     fn inherit(&self, at: u32, message: u32) {
-        let abandoned = self.node(at).token.compare_exchange(
-            ABANDONED,
-            WAITING,
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
+        let abandoned =
+            self.node(at)
+                .token
+                .compare_exchange(ABANDONED, WAITING, Ordering::AcqRel, Ordering::Relaxed);
         if abandoned.is_ok() {
             self.pass_on(at, message);
         }
@@ -395,7 +393,11 @@ fn enqueue_at(
     node.flags
         .store(how.reason.role as u32 | timed | kind, Ordering::Relaxed);
     node.enders.store(enders, Ordering::Relaxed);
-    let taken = if how.taken == 0 { 0 } else { offset_of(arena, how.taken) };
+    let taken = if how.taken == 0 {
+        0
+    } else {
+        offset_of(arena, how.taken)
+    };
     node.taken.store(taken, Ordering::Relaxed);
     let os_id = roster::me().os_id.load(Ordering::Relaxed);
     node.os_id.store(os_id, Ordering::Relaxed);
@@ -530,12 +532,9 @@ impl Ticket {
         let taker = node.queued.load(Ordering::Acquire);
         if taker as usize > BUCKETS && tree::is_dead(tree::number_of(taker)) {
             // Whoever took us out of the queue died before it told us.
-            let _ = node.token.compare_exchange(
-                SLEEPING,
-                NOTIFIED,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
+            let _ = node
+                .token
+                .compare_exchange(SLEEPING, NOTIFIED, Ordering::AcqRel, Ordering::Relaxed);
             return None;
         }
         if !valid() {
@@ -619,7 +618,9 @@ impl Ticket {
         }
         self.over = true;
         match ending {
-            Wakeup::Stopped(Stopped::Interrupted { .. }) => Wakeup::Stopped(Stopped::Interrupted { notified: true }),
+            Wakeup::Stopped(Stopped::Interrupted { .. }) => {
+                Wakeup::Stopped(Stopped::Interrupted { notified: true })
+            }
             Wakeup::Stopped(stopped) => Wakeup::Stopped(stopped),
             _ => Wakeup::Unparked(token & !NOTIFIED),
         }
@@ -746,9 +747,11 @@ fn mourn(number: u32) {
             continue;
         }
         // Somebody has taken it out and has told it, or is about to: then that one learns that nobody listens.
-        let told = node.token.fetch_update(Ordering::AcqRel, Ordering::Acquire, |token| {
-            (token & NOTIFIED == 0).then_some(ABANDONED)
-        });
+        let told = node
+            .token
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |token| {
+                (token & NOTIFIED == 0).then_some(ABANDONED)
+            });
         // SYNC(abandoned): pairs with the fence above.
         fence(Ordering::SeqCst);
         match told {
@@ -792,7 +795,9 @@ pub struct Sleeper {
 
 /// Everybody of the tree who sleeps at something shared.
 pub fn sleepers() -> Vec<Sleeper> {
-    let Some(arena) = shm::arena() else { return Vec::new() };
+    let Some(arena) = shm::arena() else {
+        return Vec::new();
+    };
     let lot = lot(arena);
     let high = lot.high.load(Ordering::Acquire).min(NODES as u32);
     (0..high).filter_map(|at| look_at(arena, lot, at)).collect()
@@ -887,7 +892,10 @@ pub fn watch_files(files: &[i32], how: &How<'_>) -> Result<bool, Stopped> {
     };
     let node = lot.node(ticket.at);
     let short = Deadline::after(std::time::Duration::from_millis(20));
-    let first = how.deadline.at().map_or(short.at(), |end| short.at().map(|at| at.min(end)));
+    let first = how
+        .deadline
+        .at()
+        .map_or(short.at(), |end| short.at().map(|at| at.min(end)));
     match sys::sleep_on_files(files, first) {
         Slept::Woken => return Ok(true),
         Slept::Signal => {

@@ -44,10 +44,8 @@ pub trait Space: std::fmt::Debug + Default + Copy + Send + Sync + 'static {
     /// Puts `value` behind a short lock.
     fn guarded<T: Send + std::fmt::Debug>(value: T) -> Self::Guarded<T>;
     /// Locks, runs `f(data, whole)`, unlocks. Not `whole`: whoever was inside last has died there.
-    fn with<T: Send + std::fmt::Debug, R>(
-        guarded: &Self::Guarded<T>,
-        f: impl FnOnce(&mut T, bool) -> R,
-    ) -> R;
+    fn with<T: Send + std::fmt::Debug, R>(guarded: &Self::Guarded<T>, f: impl FnOnce(&mut T, bool) -> R)
+    -> R;
     /// A moment between two steps of a protocol, for tests that kill.
     fn point(name: &'static str) {
         let _ = name;

@@ -92,7 +92,10 @@ fn certify() {
     let (threads, sleepers) = (wait::live_threads(), ours());
     let asleep = threads.iter().all(|facts| {
         let local = facts.asleep.as_ref().is_some_and(|sleeper| !sleeper.timed);
-        local || sleepers.iter().any(|sleeper| sleeper.os_id == facts.os_id && !sleeper.timed)
+        local
+            || sleepers
+                .iter()
+                .any(|sleeper| sleeper.os_id == facts.os_id && !sleeper.timed)
     });
     if !asleep || !look::nobody_can_wake(&threads) {
         return;
