@@ -101,11 +101,12 @@ def end(how):
     if how == "raise": raise ValueError("on purpose")
     if how == "exit": sys.exit(3)
     if how == "abrupt": os._exit(4)
+    if how == "last": sys.exit(255)
     if how == "segv": signal.raise_signal(signal.SIGSEGV)
     if how in ("kill", "terminate"): signal.pause()
 if __name__ == "__main__":
     context = multiprocessing.get_context(sys.argv[1])
-    for how in ("return", "raise", "exit", "abrupt", "segv", "kill", "terminate"):
+    for how in ("return", "raise", "exit", "abrupt", "last", "segv", "kill", "terminate"):
         process = context.Process(target=end, args=(how,))
         assert process.exitcode is None and process.exit_reason is None
         process.start()
@@ -133,6 +134,7 @@ def test_every_ending_is_told(script: Path, method: str, head: str) -> None:
         "raise 1 exited with code 1",
         "exit 3 exited with code 3",
         "abrupt 4 exited with code 4",
+        "last 255 exited with code 255",
         "segv -11 crashed by SIGSEGV",
         "kill -9 killed by kill() (SIGKILL)",
         "terminate -15 ended by terminate() (SIGTERM)",

@@ -614,6 +614,19 @@ fn storm(
         std::thread::sleep(Duration::from_micros(200 + dice.below(9_000)));
         let at = dice.below(children.len() as u64) as usize;
         let (role, child) = &mut children[at];
+        match dice.below(8) {
+            // Stopped in the middle of whatever it does, it is not dead: the others wait for it.
+            0 => {
+                child.signal(libc::SIGSTOP);
+                std::thread::sleep(Duration::from_millis(dice.below(150)));
+                assert!(!tree::is_dead(child.number));
+                child.signal(libc::SIGCONT);
+                continue;
+            }
+            // And it may be killed as it is.
+            1 => child.signal(libc::SIGSTOP),
+            _ => {}
+        }
         child.kill();
         // Mostly it is reaped at once; sometimes the others find a zombie.
         if dice.below(4) == 0 {

@@ -53,7 +53,7 @@ _STATUS = (*_CREDENTIALS, b"NSpgid", b"NSsid", b"Cpus_allowed", b"Mems_allowed")
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts")
 _IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 _READY = b"ready"
-_PATIENCE = 1.0  # seconds for an answer that takes a millisecond
+_PATIENCE = 1000  # milliseconds for an answer that takes a millisecond
 _TOO_MUCH = (errno.EMSGSIZE, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE)  # for one message
 _PRINTERS = ("-v", "importtime")  # options that make each new interpreter print something
 
@@ -199,7 +199,9 @@ class _Template:
             raise
         except BaseException:
             # By a signal handler. The answer is awaited first, or nobody would ever know of the process.
-            if select.select([self.socket], [], [], _PATIENCE)[0]:
+            poll = select.poll()
+            poll.register(self.socket, select.POLLIN)
+            if poll.poll(_PATIENCE):
                 answer = self._receive(8)
                 pid = int.from_bytes(answer, sys.byteorder, signed=True)
                 if pid > 0:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import select
 from multiprocessing import context, forkserver, popen_forkserver, reduction, util
-from select import select
 
 from phalanx import errors
 from phalanx.multiprocessing import _start
+from phalanx.multiprocessing._reasons import LOST
 from phalanx.multiprocessing.popen_fork import Waiting
 
 TYPE_CHECKING = False
@@ -22,7 +23,7 @@ _context: Any = context
 _forkserver: Any = forkserver
 _util: Any = util
 
-_DYING = 1.0  # seconds that a process has to end once its connections are closed
+_DYING = 1000  # milliseconds that a process has to end once its connections are closed
 
 
 class Popen(Waiting, popen_forkserver.Popen):
@@ -69,11 +70,20 @@ class Popen(Waiting, popen_forkserver.Popen):
     def _reap(self, flag: int) -> int | None:
         if len(self._reaping) > 1:
             return None  # who comes second would read the end of the pipe
-        code = popen_forkserver.Popen.poll(self, flag)
-        if code is None:
+        if not _can_be_read(self.sentinel, 0 if flag == os.WNOHANG else None):
             return None
-        self._lost = code == 255
+        try:
+            code: int = _forkserver.read_signed(self.sentinel)
+        except (OSError, EOFError):
+            self.returncode, self._lost = LOST, True  # the server is gone
+            return None
         return -code if code < 0 else code << 8
+
+
+def _can_be_read(fd: int, milliseconds: int | None) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(milliseconds))
 
 
 def _server_failed() -> bool:
@@ -83,7 +93,7 @@ def _server_failed() -> bool:
     except (OSError, TypeError):
         return False
     try:
-        ended = select([handle], [], [], _DYING)[0]
+        ended = _can_be_read(handle, _DYING)
         # Left for the standard library to reap, which would be lost without it.
         result = os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOWAIT | os.WNOHANG) if ended else None
     except OSError:

@@ -396,6 +396,13 @@ pub fn usage() -> (u64, u64) {
     (used, arena.header().length.load(Ordering::Relaxed))
 }
 
+/// Every used block with its owner word (see the README) and its size in bytes, for whoever looks for a leak.
+pub fn survey() -> Vec<(u64, u64, u64)> {
+    let Some(arena) = arena() else { return Vec::new() };
+    let size = |offset| block(arena, offset).size.load(Ordering::Relaxed);
+    blocks(arena).map(|(offset, owner)| (offset, owner, size(offset))).collect()
+}
+
 /// A word of the heap as an atomic, for those above who know what lies there.
 ///
 /// # Safety

@@ -22,6 +22,7 @@ pub(crate) struct Record {
     /// How long spinning has paid off lately, in nanoseconds. Only its own thread uses it.
     pub(super) patience: AtomicU32,
     /// The same for waits for something shared.
+    #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
     pub(super) shared_patience: AtomicU32,
     /// How many waits have come to spin. Only its own thread uses it.
     pub(super) tries: AtomicU32,
@@ -170,6 +171,7 @@ fn enter() -> &'static Record {
                 waiting: AtomicPtr::new(ptr::null_mut()),
                 seq: AtomicU64::new(0),
                 patience: AtomicU32::new(0),
+                #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
                 shared_patience: AtomicU32::new(0),
                 tries: AtomicU32::new(0),
                 told: AtomicU64::new(0),

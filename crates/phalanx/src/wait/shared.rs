@@ -31,6 +31,8 @@ pub const PEER_DIED: u32 = 4;
 
 const BUCKETS: usize = 256;
 const NODES: usize = 4096;
+/// So many a process keeps for its next waits. Few, or idle processes would have them all.
+const KEPT: usize = 8;
 const TICK: u64 = 100_000_000;
 
 const TIMED: u32 = 1 << 8;
@@ -177,7 +179,7 @@ impl Lot {
         node.token.store(WAITING, Ordering::Release);
         let number = tree::number();
         let kept = SPARE.with(|spare| {
-            let kept = spare.number == number && spare.nodes.len() < 64;
+            let kept = spare.number == number && spare.nodes.len() < KEPT;
             if kept {
                 spare.nodes.push(at);
             }

@@ -34,7 +34,7 @@ const TICK: u64 = 100_000_000;
 const MOST_PATIENCE: u32 = 10_000;
 const LEAST_PATIENCE: u32 = 300;
 /// The same between processes: as long as an idle processor needs to wake, since both sides fall asleep otherwise.
-#[cfg(not(loom))]
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub(super) const SHARED_PATIENCE: u32 = 40_000;
 /// A spin between processes offers its processor after so many nanoseconds.
 const YIELD: u64 = 2_000;
