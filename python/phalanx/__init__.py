@@ -11,7 +11,16 @@ A wait that can never end raises `phalanx.DeadlockError` in one of the threads i
 from __future__ import annotations
 
 __version__ = "0.1.0"
-__all__ = ["DeadlockError", "OwnerDied", "PhalanxError", "__version__", "install", "installed", "uninstall"]
+__all__ = [
+    "DeadlockError",
+    "OwnerDied",
+    "PhalanxError",
+    "StartError",
+    "__version__",
+    "install",
+    "installed",
+    "uninstall",
+]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
     from phalanx.errors import DeadlockError as DeadlockError
     from phalanx.errors import OwnerDied as OwnerDied
     from phalanx.errors import PhalanxError as PhalanxError
+    from phalanx.errors import StartError as StartError
 
 # Loaded at first use, so that `import phalanx` costs next to nothing.
 _HOMES = {
@@ -30,6 +40,7 @@ _HOMES = {
     "DeadlockError": "phalanx.errors",
     "OwnerDied": "phalanx.errors",
     "PhalanxError": "phalanx.errors",
+    "StartError": "phalanx.errors",
 }
 
 

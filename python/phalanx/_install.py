@@ -58,7 +58,10 @@ _LAZY = (
     ("multiprocessing.resource_tracker", "phalanx.multiprocessing.resource_tracker", ("unregister",)),
 )
 # Standard package, our package, and the module of ours that changes the one and puts it back.
-_ADOPTED = (("multiprocessing", "phalanx.multiprocessing", "phalanx.multiprocessing._start"),)
+_ADOPTED = (
+    ("multiprocessing", "phalanx.multiprocessing", "phalanx.multiprocessing._start"),
+    ("multiprocessing.spawn", "phalanx.multiprocessing", "phalanx.multiprocessing._start"),
+)
 _WATCHED = frozenset(name for entry in (*_LAZY, *_ADOPTED) for name in entry[:2])
 
 _guard = _RLock()

@@ -119,20 +119,23 @@ def main():
 
 
 @DUPLEX
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_the_peer_was_killed_before_it_had_taken_up_its_end(method: str, duplex: bool) -> None:
     scenario = f"""
 def peer(end): forever()
 
 def main():
-    for delay in (0, 0.001, 0.01, 0.1):
+    for delay in (0, 0, 0, 0, 0.001, 0.01, 0.1):
         mine, theirs = ctx.Pipe({duplex})
         child = start(peer, theirs); theirs.close()
         spin(delay)
         kill(child)
-        with raises(EOFError): mine.recv()
-        end(child, code=-9)
-        mine.close()
+        reader = start(read, mine); mine.close()
+        until(lambda: gone(reader.pid), f"the end of a pipe whose peer lived {{delay}} s", SOON + 1)
+        end(reader); end(child, code=-9)
+
+def read(end):
+    with raises(EOFError): end.recv()
 """
     check(scenario, method=method)
 

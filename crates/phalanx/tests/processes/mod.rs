@@ -80,8 +80,18 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
 /// What may say why something does not happen.
 fn state() -> String {
     let lives: Vec<tree::Life> = tree::living().into_iter().map(tree::life).collect();
+    let blocks: Vec<String> = heap::survey()
+        .into_iter()
+        .take(40)
+        .map(|(offset, owner, size)| {
+            format!(
+                "{offset:#x} of {owner:#x}: {size}, held by {:?}",
+                shm::holders(offset)
+            )
+        })
+        .collect();
     format!(
-        "{:?} in use, {lives:?}, {:?}",
+        "{:?} in use, {blocks:#?}, {lives:?}, {:?}",
         heap::usage(),
         wait::shared::sleepers()
     )
