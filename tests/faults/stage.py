@@ -311,6 +311,14 @@ def _threads() -> set[str]:
     return set(os.listdir("/proc/self/task"))
 
 
+def _arena() -> int:
+    """The bytes of the arena that are in use."""
+    if LIBRARY == "std":
+        return 0
+    used: int = importlib.import_module("phalanx._core").shared_usage()[0]
+    return used
+
+
 def _nothing() -> None:
     pass
 
@@ -335,7 +343,7 @@ def play(main: Callable[[], object]) -> None:
     """Run `main`, then write down what it has left in this process."""
     _warm_up()
     gc.collect()
-    fds, children, threads = _descriptors(), _children(), _threads()
+    fds, children, threads, arena = _descriptors(), _children(), _threads(), _arena()
     main()
     left: list[str] = []
 
@@ -344,6 +352,7 @@ def play(main: Callable[[], object]) -> None:
         left[:] = [f"descriptor {fd} of {what}" for fd, what in _descriptors().items() - fds.items()]
         left[:] += [f"child {pid} ({how})" for pid, how in _children().items() if pid not in children]
         left[:] += [f"thread {tid}" for tid in _threads() - threads]
+        left[:] += [f"{more} bytes of the arena" for more in [_arena() - arena] if more > 0]
         return not left
 
     try:

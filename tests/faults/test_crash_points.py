@@ -13,7 +13,7 @@ POINTS: list[str] = list(_core._kill_points()) if hasattr(_core, "_kill_points")
 # has begun, `d` what it has done.
 HEAD = """
 from phalanx import _core
-SIZES = (0, 10, 3000, 100_000, 1_500_000)
+SIZES = (0, 10, 3000, 20_000, 100_000, 1_500_000)
 TURNS = 60
 
 def item(n): return (n, bytes([n % 251]) * SIZES[n % len(SIZES)])
@@ -106,6 +106,85 @@ def main():
     assert [count(letter) for letter in "xyz"] == [2, 2, 2]
 """
 
+# Objects come and go.
+OBJECTS = """
+def make():
+    q, lock, value = ctx.Queue(), ctx.Lock(), ctx.Array("b", 50_000)
+    one, other = ctx.Pipe()
+    q.put(bytes(20_000)); q.put(bytes(200_000)); one.send(lock)
+
+def victim(kept):
+    die_at()
+    for n in range(20 * TURNS): make()
+
+def main():
+    kept = ctx.Queue(); kept.put("kept")
+    end(start(victim, kept), code=-9)
+    for n in range(10): make()
+    assert kept.get() == "kept"; usable(kept)
+"""
+
+# Whoever buries the dead dies over it.
+BURY = """
+def dead(lock, q, theirs):
+    lock.acquire(); q.put(bytes(200_000)); mark("d")
+    q.get(); mark("d", 2); forever()
+
+def victim(lock):
+    die_at()
+    mark("v")
+    lock.acquire()
+
+def main():
+    lock, q = synchronize.Lock(recover=True), ctx.Queue()
+    mine, theirs = ctx.Pipe()
+    first = start(dead, lock, q, theirs); theirs.close(); await_mark("d", 2)
+    undertaker = start(victim, lock); await_mark("v"); asleep(undertaker.pid)
+    os.kill(first.pid, signal.SIGKILL)
+    until(lambda: gone(undertaker.pid), "the undertaker dies")
+    with raises(EOFError): mine.recv()
+    assert lock.acquire(timeout=5); lock.release()
+    end(first, undertaker, code=-9)
+    usable(q)
+"""
+
+# A pipe that is selected on.
+BELL = """
+def victim(end, other, verb):
+    other.close()
+    die_at()
+    for n in range(TURNS):
+        bump("b")
+        if verb == "send": end.send(n)
+        else: assert end.recv() == n
+        bump("d")
+
+def main():
+    verb = "KIND"
+    reader, writer = ctx.Pipe(False)
+    assert connection.wait([reader], 0) == []
+    if verb == "recv":
+        for n in range(TURNS):
+            writer.send(n)
+            if n == 0: assert connection.wait([reader], 5) == [reader]
+        end(start(victim, reader, writer, verb), code=-9)
+        assert connection.wait([reader], 5) == [reader]
+        left = []
+        while reader.poll(): left.append(reader.recv())
+        done = count("d")
+        assert left in (list(range(done, TURNS)), list(range(done + 1, TURNS))), (done, left)
+        for n in range(3):
+            writer.send(n); assert connection.wait([reader], 5) == [reader] and reader.recv() == n
+    else:
+        end(start(victim, writer, reader, verb), code=-9)
+        seen = 0
+        while reader.poll(): assert reader.recv() == seen; seen += 1
+        assert count("d") <= seen <= count("b")
+        for n in range(3):
+            writer.send(n); assert connection.wait([reader], 5) == [reader] and reader.recv() == n
+    assert not reader.poll()
+"""
+
 # A point on the way into any wait.
 QUEUED = """
 THINGS = dict(
@@ -167,6 +246,12 @@ SCENARIOS = {
     "put": (PUT, ("Queue", "SimpleQueue", "JoinableQueue")),
     "get": (GET, ("Queue", "SimpleQueue", "JoinableQueue")),
     "grow": (PUT, ("Queue",)),
+    "run": (PUT, ("Queue",)),
+    "slab": (PUT, ("Queue",)),
+    "free": (OBJECTS, ("all",)),
+    "bury": (BURY, ("all",)),
+    "bell": (BELL, ("send", "recv")),
+    "take": (NOTIFY, ("Condition",)),
     "acquire": (LOCK, ("Lock", "RLock", "Semaphore")),
     "release": (LOCK, ("Lock", "RLock", "Semaphore")),
     "notify": (NOTIFY, ("Condition",)),
@@ -175,13 +260,16 @@ SCENARIOS = {
 }
 
 
+NTH = {"queued": (1,), "bury": (1, 2, 3, 4)}
+
+
 def cases() -> list[tuple[str, str, int]]:
     """Each point with each kind it belongs to, the first time it is reached and a later time."""
     return [
         (point, kind, nth)
         for point in POINTS
         for kind in SCENARIOS.get(point.split(".")[0], ("", ("nothing",)))[1]
-        for nth in ((1,) if point == "queued" else (1, 4))
+        for nth in NTH.get(point, (1, 4))
     ]
 
 

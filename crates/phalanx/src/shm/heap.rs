@@ -400,7 +400,9 @@ pub fn usage() -> (u64, u64) {
 pub fn survey() -> Vec<(u64, u64, u64)> {
     let Some(arena) = arena() else { return Vec::new() };
     let size = |offset| block(arena, offset).size.load(Ordering::Relaxed);
-    blocks(arena).map(|(offset, owner)| (offset, owner, size(offset))).collect()
+    blocks(arena)
+        .map(|(offset, owner)| (offset, owner, size(offset)))
+        .collect()
 }
 
 /// A word of the heap as an atomic, for those above who know what lies there.

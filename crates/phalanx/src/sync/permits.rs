@@ -7,9 +7,13 @@
 //! | --- | --- | --- |
 //! | with n permits | no | who waits learns it (`Stopped::OwnerDied`); `recover` gives the n permits back |
 //! | with n permits | yes | nothing: somebody else will give |
+//!
+//! Not covered: a process killed in the few instructions between taking a permit and noting it, or between striking it
+//! off and giving it back. That permit is gone, and nobody knows.
 
 use super::semaphore::{Overflow, Semaphore};
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
+use crate::shm::point::{Point, reach};
 use crate::shm::tree;
 use crate::wait::{How, Interrupt, Shared, Stopped, hook};
 
@@ -71,6 +75,7 @@ impl Permits {
         {
             row.fetch_add(1, Ordering::Relaxed);
         }
+        reach(Point::Acquire);
     }
 
     /// Takes a permit if there is one.
@@ -137,6 +142,7 @@ impl Permits {
     /// # Errors
     /// [`Overflow`] if that were more than the bound.
     pub fn release(&self) -> Result<(), Overflow> {
+        reach(Point::Release);
         let own = self
             .rows
             .iter()
