@@ -94,7 +94,7 @@ pub enum Passage {
     TimedOut,
     /// Came early: arrive again.
     Retry,
-    /// The wait was stopped; the caller says so and then calls [`Barrier::forsake`].
+    /// The wait was stopped; the caller says so and then calls `forsake` of the barrier.
     Stopped(Stopped, Round),
 }
 
