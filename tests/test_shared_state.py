@@ -1025,8 +1025,8 @@ def test_an_attacher_in_the_same_tree_leaves_the_tracking_alone(script: Path, na
 
 UNDO = """
 from multiprocessing import resource_tracker
-from phalanx.multiprocessing import shared_memory
-resource_tracker.unregister = shared_memory.unregister
+from phalanx.multiprocessing import resource_tracker as ours, shared_memory
+resource_tracker.unregister = ours.unregister
 """
 
 
