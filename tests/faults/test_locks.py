@@ -97,6 +97,29 @@ def main():
 """)
 
 
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore"])
+def test_killed_at_some_moment_of_taking_and_giving_back(kind: str) -> None:
+    # Nothing but the two calls in the loop, so that most of the kills come in the middle of one.
+    check(
+        """
+def loop(lock):
+    while True: lock.acquire(); mark("l"); lock.release()
+
+def main():
+    moment, lost = random.Random(6), 0
+    for turn in range(50):
+        mark("l", 0)
+        lock = synchronize.KIND(recover=True)
+        child = start(loop, lock); await_mark("l"); spin(moment.random() * 0.001)
+        bury(child)
+        if lock.acquire(timeout=1): lock.release()
+        else: lost += 1
+    assert not lost, f"{lost} of 50 killed took what nobody can get any more"
+""".replace("KIND", kind),
+        deadline=60,
+    )
+
+
 @pytest.mark.parametrize("kind", WITH_RECOVER)
 def test_recovered_before_anybody_has_noticed(kind: str) -> None:
     check(f"""{TOOLS}

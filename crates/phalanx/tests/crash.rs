@@ -22,7 +22,7 @@ use processes::{
     used, words,
 };
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const NO_LIMITS: Limits = Limits {
@@ -601,7 +601,18 @@ fn seed() -> u64 {
     seed
 }
 
-/// Keeps `roles` alive: kills one of them now and then, for `time`, and puts another one in its place. The number of kills.
+/// Lets this process die at some point of a protocol, some time or never.
+fn arm_somehow(dice: &mut Dice) {
+    let names: Vec<&str> = point::NAMES.iter().chain(point::INNER).copied().collect();
+    let name = names[dice.below(names.len() as u64) as usize];
+    if dice.below(3) != 0 {
+        let exponent = dice.below(12);
+        point::arm(name, 1 + dice.below(1 << exponent) as u32);
+    }
+}
+
+/// Keeps `children`, with their roles, alive: kills one of them now and then, for `time`, and puts another one in its place.
+/// How many died, those included that did so at a point of their own.
 fn storm(
     dice: &mut Dice,
     time: Duration,
@@ -619,7 +630,7 @@ fn storm(
             0 => {
                 child.signal(libc::SIGSTOP);
                 std::thread::sleep(Duration::from_millis(dice.below(150)));
-                assert!(!tree::is_dead(child.number));
+                assert!(!tree::is_dead(child.number) || child.has_ended());
                 child.signal(libc::SIGCONT);
                 continue;
             }
@@ -642,6 +653,16 @@ fn storm(
         *child = born(*role);
     }
     killed
+}
+
+/// Kills all, for others that nothing kills.
+fn replace_all(children: &mut [(usize, Child)], born: impl Fn(usize) -> Child) -> u64 {
+    for (role, child) in children.iter_mut() {
+        child.kill();
+        assert_eq!(child.ending(), Ending::Killed(libc::SIGKILL));
+        *child = born(*role);
+    }
+    children.len() as u64
 }
 
 /// Producers and consumers of numbered items on one ring, killed at random.
@@ -676,8 +697,18 @@ fn ring_storm(dice: &mut Dice, limits: Limits, time: Duration) -> String {
     };
     // Roles: 0 and 1 produce, 2 and 3 consume.
     let born = |role: usize| if role < 2 { fork(producer) } else { fork(consumer) };
-    let mut children: Vec<(usize, Child)> = (0..4).map(|role| (role, born(role))).collect();
-    let killed = storm(dice, time, &mut children, born);
+    let seed = AtomicU64::new(dice.word());
+    let armed = |role: usize| {
+        let seed = seed.fetch_add(1, Ordering::Relaxed);
+        fork(|| {
+            arm_somehow(&mut Dice::new(seed));
+            if role < 2 { producer() } else { consumer() }
+        })
+    };
+    let mut children: Vec<(usize, Child)> = (0..4).map(|role| (role, armed(role))).collect();
+    let mut killed = storm(dice, time, &mut children, armed);
+    // From here on nobody dies any more.
+    killed += replace_all(&mut children, born);
     stop[0].store(1, Ordering::Relaxed);
     let (producers, consumers): (Vec<_>, Vec<_>) = children.into_iter().partition(|(role, _)| *role < 2);
     producers.into_iter().for_each(|(_, child)| child.join());
@@ -783,9 +814,17 @@ fn a_storm_over_the_primitives() {
                     }
                 };
                 let work = &work;
-                let born = |role: usize| fork(move || work(role));
-                let mut children: Vec<(usize, Child)> = (0..4).map(|role| (role, born(role))).collect();
-                let killed = storm(&mut dice, Duration::from_millis(1_500), &mut children, born);
+                let seed = AtomicU64::new(dice.word());
+                let armed = |role: usize| {
+                    let seed = seed.fetch_add(1, Ordering::Relaxed);
+                    fork(move || {
+                        arm_somehow(&mut Dice::new(seed));
+                        work(role);
+                    })
+                };
+                let mut children: Vec<(usize, Child)> = (0..4).map(|role| (role, armed(role))).collect();
+                let mut killed = storm(&mut dice, Duration::from_millis(1_500), &mut children, armed);
+                killed += replace_all(&mut children, |role| fork(move || work(role)));
                 let all: Vec<u64> = steps.iter().map(|steps| steps.load(Ordering::Relaxed)).collect();
                 until("everybody to go on", || {
                     steps
@@ -861,7 +900,10 @@ fn a_storm_over_families() {
                 let grown = &grown;
                 let born = |role: usize| {
                     let seed = phalanx::sys::now() + role as u64;
-                    fork(move || grown(seed))
+                    fork(move || {
+                        arm_somehow(&mut Dice::new(seed));
+                        grown(seed);
+                    })
                 };
                 let mut children: Vec<(usize, Child)> = (0..3).map(|role| (role, born(role))).collect();
                 storm(&mut dice, Duration::from_millis(1_000), &mut children, born);
