@@ -1,8 +1,9 @@
 # shows: a manager is killed; who uses one of its proxies is told that and why, not only that a pipe broke
-# verdict: wrong-answer
+# verdict: error
 # plain: wrong-answer
 # methods: fork spawn
-# expect: WRONG: 
+# expect: (?i)manager.*SIGKILL
+# exit: 1
 import multiprocessing
 import os
 import signal

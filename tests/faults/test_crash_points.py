@@ -241,6 +241,25 @@ def main():
     assert count("x") == count("y") == count("v") == TURNS
 """
 
+TABLE = """
+def change(thing, n):
+    if "KIND" == "dict": thing[n % 7] = item(n); thing.pop((n + 3) % 7, None)
+    else: thing.append(item(n)); thing.insert(n % 3, item(n)); thing.pop(n % 4)
+
+def victim(thing):
+    die_at()
+    for n in range(10_000): change(thing, n)
+
+def main():
+    with ctx.Manager() as manager:
+        thing = manager.KIND()
+        end(start(victim, thing), code=-9)
+        found = list(thing.values() if "KIND" == "dict" else thing[:])
+        assert len(found) == len(thing) and all(one == item(one[0]) for one in found)
+        for n in range(20): change(thing, n)
+        thing.clear(); assert not len(thing)
+"""
+
 # By the first word of a point's name.
 SCENARIOS = {
     "put": (PUT, ("Queue", "SimpleQueue", "JoinableQueue")),
@@ -257,6 +276,7 @@ SCENARIOS = {
     "notify": (NOTIFY, ("Condition",)),
     "queued": (QUEUED, ("get", "put", "lock", "semaphore", "event", "condition")),
     "barrier": (BARRIER, ("Barrier",)),
+    "table": (TABLE, ("dict", "list")),
 }
 
 

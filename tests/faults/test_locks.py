@@ -103,7 +103,8 @@ def test_killed_at_some_moment_of_taking_and_giving_back(kind: str) -> None:
     check(
         """
 def loop(lock):
-    while True: lock.acquire(); mark("l"); lock.release()
+    mark("l")
+    while True: lock.acquire(); lock.release()
 
 def main():
     moment, lost = random.Random(6), 0

@@ -114,11 +114,15 @@ def main():
 
 
 def test_an_argument_that_raises_while_it_is_loaded() -> None:
+    # A value of a dict is loaded by who reads it, an argument of a call by the server.
     check("""
 def main():
     with ctx.Manager() as manager:
-        table = manager.dict(a=1)
-        with raises(BaseException, "the bomb was loaded"): table.update(b=Bomb())
+        table, waiting = manager.dict(a=1), manager.Queue()
+        table.update(b=Bomb())
+        for _ in range(2):
+            with raises(BaseException, "the bomb was loaded"): table["b"]
+        with raises(BaseException, "the bomb was loaded"): waiting.put(Bomb())
         with raises(ZeroDivisionError, "will not be pickled"): table.update(b=Stubborn())
         assert table["a"] == 1
 """)

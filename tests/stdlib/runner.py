@@ -95,8 +95,9 @@ class ClassResult:
     def complaints(self, lines: Sequence[known.Known]) -> list[str]:
         """What is wrong with it, given what is known not to pass."""
         wrong = [f"{self.broken}\n{self.output}"] if self.broken else []
-        if not any(outcome.result in ("passed", "failed") for outcome in self.outcomes.values()):
-            skipped = {outcome.text for outcome in self.outcomes.values()}
+        skipped = {outcome.text for outcome in self.outcomes.values() if outcome.result == "skipped"}
+        nothing_ran = not any(outcome.result in ("passed", "failed") for outcome in self.outcomes.values())
+        if nothing_ran and not (skipped and all(map(selection.is_unfit, skipped))):
             wrong.append(f"no test of this class ran: {'; '.join(sorted(skipped))}")
         for test, outcome in self.outcomes.items():
             reason = known.reason_for(test, lines, pattern=False)

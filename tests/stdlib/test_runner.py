@@ -147,6 +147,13 @@ def test_class_of_which_nothing_ran() -> None:
     assert result.complaints([]) == ["no test of this class ran: no sound"]
 
 
+def test_class_that_belongs_to_another_start_method() -> None:
+    skipped = runner.Outcome("skipped", "only run in test_multiprocessing_spawn.")
+    assert runner.ClassResult({"a": skipped}).complaints([]) == []
+    assert runner.ClassResult({"a": skipped, "b": runner.Outcome("skipped", "no sound")}).complaints([]) != []
+    assert runner.ClassResult({}).complaints([]) == ["no test of this class ran: "]
+
+
 def test_skip_on_phalanx_only(overlay: runner.Overlay, plain: runner.Overlay) -> None:
     running = runner.Runner(overlay, [], deadline=3)
     running.plain = plain.python

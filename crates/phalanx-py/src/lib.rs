@@ -66,9 +66,13 @@ mod _core {
     #[pymodule_export]
     use super::shared::channel::Channel;
     #[pymodule_export]
+    use super::shared::peer::Peer;
+    #[pymodule_export]
     use super::shared::pipe::{PipeEnd, make_pipe};
     #[pymodule_export]
     use super::shared::sync::{SharedBarrier, SharedCondition};
+    #[pymodule_export]
+    use super::shared::table::SharedTable;
     #[pymodule_export]
     use super::shared::tree::{
         _kill_at, _kill_points, die_with_parent, fork_before, fork_child, fork_parent, patrol, process_name,
@@ -120,6 +124,7 @@ mod _core {
         shared::sync::add(module)?;
         shared::channel::add(py)?;
         shared::pipe::add(py)?;
+        shared::table_ops::add(module)?;
         shared::tree::add(module)?;
         place::check();
         watch::start();

@@ -26,5 +26,7 @@ pub mod queue;
 pub mod shm;
 pub mod sync;
 pub mod sys;
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+pub mod table;
 pub mod wait;
 pub mod watch;

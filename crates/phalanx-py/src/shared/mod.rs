@@ -3,9 +3,14 @@
 pub mod block;
 pub mod channel;
 pub mod deaths;
+pub mod key;
 pub mod lock;
 pub mod object;
+pub mod peer;
 pub mod pipe;
 pub mod sync;
+pub mod table;
+pub mod table_ops;
+pub mod table_tools;
 pub mod transfer;
 pub mod tree;

@@ -30,6 +30,11 @@ points! {
     Queued = "queued",
     Notify = "notify",
     Barrier = "barrier",
+    TableBeforeCommit = "table.before_commit",
+    TableAfterCommit = "table.after_commit",
+    TableGrow = "table.grow",
+    TableRebuild = "table.rebuild",
+    TableRebuilt = "table.rebuilt",
     --
     Run = "run",
     Slab = "slab",

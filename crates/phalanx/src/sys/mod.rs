@@ -57,11 +57,15 @@ use portable as platform;
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 mod bond;
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+mod pulse;
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 mod shared;
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 mod sibling;
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub use bond::{bond_signal, end_with, loosen};
+#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+pub use pulse::*;
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub use shared::*;
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
