@@ -25,8 +25,6 @@ static IDLE: Reason = Reason {
 unsafe extern "C-unwind" {
     fn PyObject_Call(callable: Obj, args: Obj, kwargs: Obj) -> Obj;
     fn PyErr_WriteUnraisable(object: Obj);
-    #[cfg(not(Py_3_12))]
-    fn PyErr_NormalizeException(class: *mut Obj, value: *mut Obj, traceback: *mut Obj);
 }
 
 /// One call to make. Owned references, given back by hand.
@@ -346,7 +344,7 @@ unsafe fn run(task: Task) -> bool {
         }
         let result = PyObject_Call(task.function, task.args, task.kwargs);
         let failed = result.is_null();
-        let value = if failed { caught() } else { result };
+        let value = if failed { raw::caught() } else { result };
         let ended = future::finish(task.future, value, failed);
         // The future first: whoever waits for it must not find the arguments still alive for long.
         raw::release(value);
@@ -355,28 +353,6 @@ unsafe fn run(task: Task) -> bool {
             .filter(|part| !part.is_null())
             .for_each(|part| raw::release(part));
         ended
-    }
-}
-
-/// The exception that is set, taken away, with its traceback.
-unsafe fn caught() -> Obj {
-    // SAFETY: attached, and an exception is set.
-    unsafe {
-        #[cfg(Py_3_12)]
-        return ffi::PyErr_GetRaisedException();
-        #[cfg(not(Py_3_12))]
-        {
-            let (mut class, mut value, mut traceback) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
-            #[allow(deprecated, reason = "the new function comes with 3.12")]
-            ffi::PyErr_Fetch(&raw mut class, &raw mut value, &raw mut traceback);
-            PyErr_NormalizeException(&raw mut class, &raw mut value, &raw mut traceback);
-            if !traceback.is_null() {
-                ffi::PyException_SetTraceback(value, traceback);
-                ffi::Py_DECREF(traceback);
-            }
-            ffi::Py_XDECREF(class);
-            value
-        }
     }
 }
 

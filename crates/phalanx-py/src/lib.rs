@@ -64,6 +64,8 @@ mod _core {
     #[pymodule_export]
     use super::shared::block::PayloadBlock;
     #[pymodule_export]
+    use super::shared::board::Board;
+    #[pymodule_export]
     use super::shared::channel::Channel;
     #[pymodule_export]
     use super::shared::peer::Peer;
@@ -122,6 +124,7 @@ mod _core {
         synchronized::add(py)?;
         shared::lock::add(module)?;
         shared::sync::add(module)?;
+        shared::board::add(py)?;
         shared::channel::add(py)?;
         shared::pipe::add(py)?;
         shared::table_ops::add(module)?;

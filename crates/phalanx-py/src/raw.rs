@@ -29,11 +29,13 @@ unsafe extern "C-unwind" {
     pub fn PyFloat_AsDouble(object: Obj) -> f64;
     pub fn PyLong_AsLongLong(object: Obj) -> i64;
     pub fn Py_DecRef(object: Obj);
+    #[cfg(not(Py_3_12))]
+    fn PyErr_NormalizeException(class: *mut Obj, value: *mut Obj, traceback: *mut Obj);
 }
 
 /// A function with fast arguments and keywords.
 pub type Fast = unsafe extern "C-unwind" fn(Obj, *const Obj, isize, Obj) -> Obj;
-/// A function without arguments.
+/// A function without arguments, or with one.
 pub type NoArgs = unsafe extern "C-unwind" fn(Obj, Obj) -> Obj;
 
 /// One method to attach.
@@ -42,6 +44,8 @@ pub enum Method {
     Fast(&'static CStr, Fast, &'static CStr),
     /// Takes none.
     NoArgs(&'static CStr, NoArgs, &'static CStr),
+    /// Takes one argument, and no keyword.
+    One(&'static CStr, NoArgs, &'static CStr),
 }
 
 /// Adds `methods` to the class `T`.
@@ -51,6 +55,7 @@ pub fn attach<T: pyo3::PyTypeInfo>(py: pyo3::Python<'_>, methods: &[Method]) -> 
         let (name, doc, flags) = match method {
             Method::Fast(name, _, doc) => (name, doc, ffi::METH_FASTCALL | ffi::METH_KEYWORDS),
             Method::NoArgs(name, _, doc) => (name, doc, ffi::METH_NOARGS),
+            Method::One(name, _, doc) => (name, doc, ffi::METH_O),
         };
         // Only the promise about unwinding differs between our types and PyO3's, and the caller is C.
         let pointer = match method {
@@ -62,7 +67,7 @@ pub fn attach<T: pyo3::PyTypeInfo>(py: pyo3::Python<'_>, methods: &[Method]) -> 
                     PyCFunctionFastWithKeywords: function,
                 }
             }
-            Method::NoArgs(_, function, _) => {
+            Method::NoArgs(_, function, _) | Method::One(_, function, _) => {
                 // SAFETY: as said above.
                 let function = unsafe { std::mem::transmute::<NoArgs, ffi::PyCFunction>(*function) };
                 ffi::PyMethodDefPointer {
@@ -415,6 +420,31 @@ unsafe fn wait_somewhere(
     // `how` hold nothing to drop.
     unsafe { PyEval_RestoreThread(signals.state.get()) };
     ended
+}
+
+/// The exception that is set, taken away, with its traceback.
+///
+/// # Safety
+/// Attached, and an exception is set.
+pub unsafe fn caught() -> Obj {
+    // SAFETY: attached, and an exception is set.
+    unsafe {
+        #[cfg(Py_3_12)]
+        return ffi::PyErr_GetRaisedException();
+        #[cfg(not(Py_3_12))]
+        {
+            let (mut class, mut value, mut traceback) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+            #[allow(deprecated, reason = "the new function comes with 3.12")]
+            ffi::PyErr_Fetch(&raw mut class, &raw mut value, &raw mut traceback);
+            PyErr_NormalizeException(&raw mut class, &raw mut value, &raw mut traceback);
+            if !traceback.is_null() {
+                ffi::PyException_SetTraceback(value, traceback);
+                ffi::Py_DECREF(traceback);
+            }
+            ffi::Py_XDECREF(class);
+            value
+        }
+    }
 }
 
 /// Calls a method by its interned name. New reference or null.

@@ -1,6 +1,7 @@
 //! What several processes share, as Python sees it.
 
 pub mod block;
+pub mod board;
 pub mod channel;
 pub mod deaths;
 pub mod key;

@@ -216,32 +216,15 @@ impl End<'_> {
     unsafe fn put_large(self, plan: *mut Plan, patience: Patience) -> Done {
         // SAFETY: the plan is ours and freed once; the block is ours until it is put.
         unsafe {
-            let (kind, len) = ((*plan).kind(), (*plan).len());
             if self.ring.bytes() > AHEAD {
                 self.let_the_getter_come();
             }
-            let Ok(offset) = heap::allocate(OBJECT_HEAD + len) else {
-                Plan::free(plan);
-                object::no_memory().restore(Python::assume_attached());
+            let Some((kind, payload)) = written(plan) else {
                 return Done::Raised;
-            };
-            let to = payload_bytes(offset);
-            reach(Point::PutPayload);
-            if len >= LONG {
-                let state = raw::PyEval_SaveThread();
-                (*plan).write(to);
-                raw::PyEval_RestoreThread(state);
-            } else {
-                (*plan).write(to);
-            }
-            Plan::free(plan);
-            let payload = Payload {
-                offset,
-                len: len as u64,
             };
             let done = self.put_record(Record::Large(kind, payload), patience);
             if done != Done::Yes {
-                heap::free(offset);
+                heap::free(payload.offset);
             }
             done
         }
@@ -333,6 +316,47 @@ impl End<'_> {
     }
 }
 
+/// Writes a plan into a block of this process, and frees the plan. `None`: an exception is set.
+///
+/// # Safety
+/// Attached; the plan is the caller's; the caller's frame owns nothing.
+pub unsafe fn written(plan: *mut Plan) -> Option<(u8, Payload)> {
+    // SAFETY: the plan is ours and freed once; the block is ours.
+    unsafe {
+        let (kind, len) = ((*plan).kind(), (*plan).len());
+        let Ok(offset) = heap::allocate(OBJECT_HEAD + len) else {
+            Plan::free(plan);
+            object::no_memory().restore(Python::assume_attached());
+            return None;
+        };
+        let to = payload_bytes(offset);
+        reach(Point::PutPayload);
+        if len >= LONG {
+            let state = raw::PyEval_SaveThread();
+            (*plan).write(to);
+            raw::PyEval_RestoreThread(state);
+        } else {
+            (*plan).write(to);
+        }
+        Plan::free(plan);
+        let len = len as u64;
+        Some((kind, Payload { offset, len }))
+    }
+}
+
+/// Copies bytes into a block of this process. `None`: an exception is set.
+pub fn copied(bytes: &[u8]) -> Option<Payload> {
+    let Ok(offset) = heap::allocate(OBJECT_HEAD + bytes.len()) else {
+        // SAFETY: the callers are attached.
+        object::no_memory().restore(unsafe { Python::assume_attached() });
+        return None;
+    };
+    // SAFETY: the block is ours and that long.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), payload_bytes(offset), bytes.len()) };
+    let len = bytes.len() as u64;
+    Some(Payload { offset, len })
+}
+
 /// Small records, encoded and not yet put.
 #[derive(Default)]
 struct Batch {
@@ -368,7 +392,7 @@ impl Batch {
 /// # Safety
 /// Attached; `to` holds what a small item says.
 #[inline]
-unsafe fn object_from(item: Item, to: *const u8, bytes_wanted: bool) -> Obj {
+pub unsafe fn object_from(item: Item, to: *const u8, bytes_wanted: bool) -> Obj {
     // SAFETY: as the caller promises; a large item's block is ours.
     unsafe {
         match item {

@@ -35,6 +35,9 @@ points! {
     TableGrow = "table.grow",
     TableRebuild = "table.rebuild",
     TableRebuilt = "table.rebuilt",
+    TaskTaken = "task.taken",
+    TaskBeforeDone = "task.before_done",
+    TaskAfterDone = "task.after_done",
     --
     Run = "run",
     Slab = "slab",

@@ -1,0 +1,400 @@
+//! The board of a pool: tasks from the master to its workers, results back.
+//!
+//! One object stands for both halves. The master's knows which slots are free; a worker's knows which slot it has taken.
+
+use super::object::{self, Packed};
+use super::transfer;
+use crate::codec::{self, Encoded, Room};
+use crate::raw::{self, Ended, Method, Obj};
+use phalanx::channel::{Item, Payload};
+use phalanx::pool::{self, ROOM, SLOTS, Thing, What};
+use phalanx::prim::{AtomicU32, Guarded, Ordering};
+use phalanx::shm::{Handle, tree};
+use phalanx::wait::{Enders, Reason, Role};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::mem::MaybeUninit;
+use std::ptr;
+
+static IDLE: Reason = Reason {
+    name: "Pool worker idle",
+    role: Role::Idle,
+};
+static RESULT: Reason = Reason {
+    name: "Pool result",
+    role: Role::Wait,
+};
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+/// The board between the master of a pool and its workers.
+#[pyclass(frozen, weakref, module = "phalanx._core", name = "Board")]
+pub struct Board {
+    handle: Handle,
+    /// The master's: slots that are free.
+    free: Guarded<Vec<u32>>,
+    /// The master's: grows with everything that a waiting thread may want to know.
+    news: AtomicU32,
+    /// A worker's: the slot that it has taken and not given back.
+    current: AtomicU32,
+}
+
+impl Board {
+    #[inline]
+    fn board(&self) -> &pool::Board {
+        pool::Board::of(&self.handle)
+    }
+}
+
+#[pymethods]
+impl Board {
+    #[new]
+    #[pyo3(signature = (_packed = None))]
+    fn new(_packed: Option<Packed>) -> PyResult<Self> {
+        object::join_tree()?;
+        let free = if _packed.is_none() {
+            (0..SLOTS as u32).rev().collect()
+        } else {
+            Vec::new()
+        };
+        let handle = match _packed {
+            Some(packed) => object::unpack(packed, pool::Board::OBJECT, "pool")?,
+            None => pool::Board::make().map_err(|_| object::no_memory())?,
+        };
+        Ok(Self {
+            handle,
+            free: Guarded::new(free),
+            news: AtomicU32::new(0),
+            current: AtomicU32::new(NONE),
+        })
+    }
+
+    /// The handle for a pickle.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyAny>, (Packed,)) {
+        let packed = object::pack(&slf.get().handle);
+        (slf.get_type().into_any(), (packed,))
+    }
+
+    /// How many tasks can be posted before the first has to be collected.
+    #[classattr]
+    const SLOTS: usize = SLOTS;
+
+    /// Take back a task that no worker has taken; return whether it was taken back.
+    fn revoke(&self, slot: u32) -> bool {
+        let revoked = (slot as usize) < SLOTS && self.board().revoke(slot);
+        if revoked {
+            self.free.with(|free| free.push(slot));
+        }
+        revoked
+    }
+
+    /// The number in the tree of the worker that has the task of a slot in its hands, 0 for none.
+    fn worker(&self, slot: u32) -> u32 {
+        if (slot as usize) < SLOTS {
+            self.board().worker(slot)
+        } else {
+            0
+        }
+    }
+
+    /// Collect, after a death: slots that are finished, to be reaped, and lost ones, each with the number of its worker.
+    fn collect_from_the_dead(&self) -> (Vec<u32>, Vec<(u32, u32)>) {
+        let (finished, lost) = self.board().collect_from_the_dead();
+        self.free
+            .with(|free| free.extend(lost.iter().map(|&(slot, _)| slot)));
+        (finished, lost)
+    }
+
+    /// Is anything finished and not collected?
+    fn has_done(&self) -> bool {
+        self.board().has_done()
+    }
+
+    /// Send each worker home once nothing is left to take.
+    fn close(&self) {
+        self.board().close();
+    }
+
+    /// A thread of the master begins or ceases to wait for results; bell: where to ring if that leaves nobody.
+    fn heed(&self, on: bool, bell: i32) {
+        self.board().heed(on, bell);
+    }
+
+    /// Grows with whatever a waiting thread may want to know.
+    #[getter]
+    fn news(&self) -> u32 {
+        self.news.load(Ordering::Acquire)
+    }
+
+    /// Something has ended that a thread may wait for: those that wait look again.
+    fn tell(&self) {
+        self.news.fetch_add(1, Ordering::AcqRel);
+        self.board().nudge();
+    }
+
+    /// The thread that tends the pool is about to sleep until the bell rings; false: it had better collect first.
+    fn doze(&self) -> bool {
+        self.board().doze()
+    }
+
+    /// The number of this process in the tree.
+    #[staticmethod]
+    fn me() -> u32 {
+        tree::number()
+    }
+
+    /// The slot that this worker has taken and not given back, or None.
+    #[getter]
+    fn current(&self) -> Option<u32> {
+        Some(self.current.load(Ordering::Relaxed)).filter(|&slot| slot != NONE)
+    }
+}
+
+/// Encodes `object` and hands it to `use_it`. `false`: an exception is set.
+unsafe fn encoded(object: Obj, use_it: impl FnOnce(Thing<'_>)) -> bool {
+    let mut room = MaybeUninit::<Room>::uninit();
+    // SAFETY: attached, as the callers promise; the room is only read as far as it was written; a plan is ours.
+    unsafe {
+        let room = room.assume_init_mut();
+        let large = |(kind, payload): (u8, Payload)| Thing::Large(kind, payload.offset, payload.len);
+        match codec::encode(object, room) {
+            Encoded::Small { kind, len } => {
+                let bytes = std::slice::from_raw_parts(room.as_ptr().cast::<u8>(), len);
+                if len <= ROOM {
+                    use_it(Thing::Small(kind, bytes));
+                    return true;
+                }
+                match transfer::copied(bytes) {
+                    Some(payload) => use_it(large((kind, payload))),
+                    None => return false,
+                }
+            }
+            Encoded::Large(plan) => match transfer::written(plan) {
+                Some(written) => use_it(large(written)),
+                None => return false,
+            },
+            Encoded::Failed => return false,
+        }
+        true
+    }
+}
+
+/// The object in what was found. Null: an exception is set.
+unsafe fn decoded(what: What, bytes: *const u8) -> Obj {
+    let item = match what {
+        What::Small(kind, len) => Item::Small(kind, len),
+        What::Large(kind, offset, len) => Item::Large(kind, Payload { offset, len }),
+    };
+    // SAFETY: as the callers promise: attached, and `bytes` holds what a small one says.
+    unsafe { transfer::object_from(item, bytes, false) }
+}
+
+unsafe extern "C-unwind" fn post(slf: Obj, object: Obj) -> Obj {
+    // SAFETY: the descriptor has checked the class; the frame owns nothing that drops.
+    unsafe {
+        let this: &Board = raw::state(slf);
+        let board = this.board();
+        let slot = this.free.with(|free| if board.has_room() { free.pop() } else { None });
+        let Some(slot) = slot else { return raw::none() };
+        if !encoded(object, |thing| board.post(slot, thing)) {
+            this.free.with(|free| free.push(slot));
+            return ptr::null_mut();
+        }
+        ffi::PyLong_FromLong(slot.into())
+    }
+}
+
+/// A tuple of a slot, what the result is ("0" a value, "1" the failure of the task, "2" what went wrong while it was
+/// read), and the result.
+unsafe fn reaped(this: &Board, slot: u32) -> Obj {
+    let mut bytes = [0; ROOM];
+    // SAFETY: the slot is finished, as the callers promise; references go to the tuple.
+    unsafe {
+        let taken = this.board().reap(slot, bytes.as_mut_ptr());
+        this.free.with(|free| free.push(slot));
+        let mut kind = u8::from(taken.failed);
+        let mut value = decoded(taken.what, bytes.as_ptr());
+        if value.is_null() {
+            value = raw::caught();
+            kind = 2;
+        }
+        let tuple = ffi::PyTuple_New(3);
+        if tuple.is_null() {
+            raw::release(value);
+            return tuple;
+        }
+        ffi::PyTuple_SET_ITEM(tuple, 0, ffi::PyLong_FromLong(slot.into()));
+        ffi::PyTuple_SET_ITEM(tuple, 1, ffi::PyLong_FromLong(kind.into()));
+        ffi::PyTuple_SET_ITEM(tuple, 2, value);
+        tuple
+    }
+}
+
+unsafe extern "C-unwind" fn collect(slf: Obj, _: Obj) -> Obj {
+    // SAFETY: the descriptor has checked the class. The numbers are copied out before Python code runs, so nothing is
+    // owned then but the list.
+    unsafe {
+        let this: &Board = raw::state(slf);
+        let mut slots = [0_u32; SLOTS];
+        let mut n = 0;
+        this.board().collect(|slot| {
+            slots[n] = slot;
+            n += 1;
+        });
+        let list = ffi::PyList_New(0);
+        for &slot in &slots[..n] {
+            let one = reaped(this, slot);
+            if list.is_null() || one.is_null() || ffi::PyList_Append(list, one) != 0 {
+                return ptr::null_mut();
+            }
+            ffi::Py_DECREF(one);
+        }
+        list
+    }
+}
+
+unsafe extern "C-unwind" fn reap(slf: Obj, slot: Obj) -> Obj {
+    // SAFETY: as in collect.
+    unsafe {
+        let slot = raw::PyLong_AsLongLong(slot);
+        match u32::try_from(slot) {
+            Ok(slot) if (slot as usize) < SLOTS => reaped(raw::state(slf), slot),
+            _ => raw::raise(raw::value_error(), c"no such slot"),
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn wait_done(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: the descriptor has checked the class; the frame owns nothing.
+    unsafe {
+        let Some([seen, timeout]) = raw::arguments("wait_done", [c"seen", c"timeout"], args, count, keywords)
+        else {
+            return ptr::null_mut();
+        };
+        let seen = raw::PyLong_AsLongLong(seen) as u32;
+        let Some(patience) = raw::optional_timeout(timeout) else {
+            return ptr::null_mut();
+        };
+        let this: &Board = raw::state(slf);
+        if patience == raw::Patience::Now {
+            return raw::boolean(this.board().has_done());
+        }
+        let enough = || this.news.load(Ordering::Acquire) != seen;
+        raw::wait_shared(slf, &RESULT, patience.deadline(), Enders::Unknown, |how| {
+            this.board().wait_done(how, enough)
+        })
+        .into_bool()
+    }
+}
+
+unsafe extern "C-unwind" fn take(slf: Obj, _: Obj) -> Obj {
+    let mut bytes = [0; ROOM];
+    let to = bytes.as_mut_ptr();
+    // SAFETY: the descriptor has checked the class; the frame owns nothing that drops; `bytes` has ROOM bytes.
+    unsafe {
+        let this: &Board = raw::state(slf);
+        let board = this.board();
+        let mut found = board.try_take(to);
+        if found.is_none() {
+            let mut closed = false;
+            let forever = raw::Patience::Forever.deadline();
+            let enders = Enders::Holders(this.handle.offset());
+            let ended = raw::wait_shared(slf, &IDLE, forever, enders, |how| match board.take(to, how) {
+                Ok(taken) => {
+                    found = Some(taken);
+                    Ok(true)
+                }
+                Err(pool::Ended::Stopped(stopped)) => Err(stopped),
+                Err(_) => {
+                    closed = true;
+                    Ok(false)
+                }
+            });
+            if let Some(taken) = found {
+                // Whatever a signal has raised meanwhile concerns the task.
+                this.current.store(taken.slot, Ordering::Relaxed);
+            }
+            if !matches!(ended, Ended::Yes) && ended.or_raise().is_none() {
+                return ptr::null_mut();
+            }
+            if closed {
+                return raw::none();
+            }
+        }
+        match found {
+            Some(taken) => {
+                this.current.store(taken.slot, Ordering::Relaxed);
+                decoded(taken.what, to)
+            }
+            None => raw::none(),
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn finish(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: the descriptor has checked the class; the frame owns nothing.
+    unsafe {
+        let names = [c"value", c"failed", c"bell"];
+        let Some([value, failed, bell]) = raw::arguments("finish", names, args, count, keywords) else {
+            return ptr::null_mut();
+        };
+        let Some(failed) = raw::truth(failed, false) else {
+            return ptr::null_mut();
+        };
+        let bell = raw::PyLong_AsLongLong(bell) as i32;
+        let this: &Board = raw::state(slf);
+        let slot = this.current.load(Ordering::Relaxed);
+        if slot == NONE {
+            return raw::raise(raw::runtime_error(), c"no task has been taken");
+        }
+        let board = this.board();
+        let done = encoded(value, |thing| {
+            this.current.store(NONE, Ordering::Relaxed);
+            board.finish(slot, thing, failed, bell);
+        });
+        if done { raw::none() } else { ptr::null_mut() }
+    }
+}
+
+pub fn add(py: Python<'_>) -> PyResult<()> {
+    raw::attach::<Board>(
+        py,
+        &[
+            Method::One(
+                c"post",
+                post,
+                c"post($self, task, /)\n--\n\n\
+Post a task for any worker; return its slot, or None if the board is full. Raises what pickling raises. O(size).",
+            ),
+            Method::NoArgs(
+                c"collect",
+                collect,
+                c"collect($self, /)\n--\n\nReap every finished slot: a list of (slot, kind, value), oldest first.\n\n\
+kind: 0 for a value, 1 for the failure of the task, 2 for what was raised while the result was read.",
+            ),
+            Method::One(
+                c"reap",
+                reap,
+                c"reap($self, slot, /)\n--\n\nReap one slot that collect_from_the_dead() has named, as collect() does.",
+            ),
+            Method::Fast(
+                c"wait_done",
+                wait_done,
+                c"wait_done($self, /, seen, timeout=None)\n--\n\n\
+Wait until a slot is finished or `news` is not `seen` any more; return false after timeout seconds.",
+            ),
+            Method::NoArgs(
+                c"take",
+                take,
+                c"take($self, /)\n--\n\nTake the oldest task, waiting for one; None once the board is closed and empty.",
+            ),
+            Method::Fast(
+                c"finish",
+                finish,
+                c"finish($self, /, value, failed, bell)\n--\n\n\
+Give back the result of the task that was taken last. Raises what pickling raises; the task is kept then.",
+            ),
+        ],
+    )
+}

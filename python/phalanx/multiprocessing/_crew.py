@@ -1,0 +1,637 @@
+"""The master's half of a pool of processes: its workers, the tasks in their hands, and the thread that looks after both.
+
+`Pool` and `ProcessPoolExecutor` are two faces of a `Crew`. Tasks and results lie on a board in shared memory (see
+`crates/phalanx/src/pool/README.md`). Who waits for a result collects it itself; the crew's own thread, the *tender*, does what
+happens while nobody waits: callbacks, deaths, time limits, tasks for which the board had no room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import reprlib
+import select
+import signal
+import socket
+import threading
+import time
+from collections import deque
+
+from phalanx import _core
+from phalanx._pool_errors import RemoteError, WorkerDied
+from phalanx.multiprocessing import _worker
+from phalanx.multiprocessing._reasons import reason as reason_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["Crew", "Job", "describe"]
+
+_NAP = 0.0005  # seconds between two looks of the tender while many tasks are under way
+_MANY = 32
+_TICK = 0.05  # seconds between two looks at tasks that have a time limit
+_EARLY = 3  # so many workers in a row that die before their first task, and the pool is broken
+_PATIENCE = 1.0  # seconds from SIGTERM to SIGKILL
+_PLAIN = (int, float, str, bytes, bool, type(None))
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 40
+
+
+def _plainly(value: Any) -> str:
+    # No code of the program runs for a message.
+    return _short.repr(value) if type(value) in _PLAIN else f"<{type(value).__name__}>"
+
+
+def describe(task: tuple[int, Any, Any, Any], function: Any) -> str:
+    """A call in words, for a message."""
+    mode, _, first, second = task
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None) or type(function).__name__
+    if mode != _worker.CALL:
+        n = len(first)
+        return f"{name} for {n} item{'s' * (n != 1)}, the first {_plainly(first[0])}" if n else str(name)
+    shown = [_plainly(value) for value in first[:3]] + ["..."] * (len(first) > 3)
+    shown += [f"{key}={_plainly(value)}" for key, value in list((second or {}).items())[:3]]
+    return f"{name}({', '.join(shown)})"
+
+
+class Job:
+    """One task from its submission to its end. A subclass says what becomes of the result.
+
+    `slot` is where it lies on the board, None while it waits for room or once it has ended.
+    """
+
+    __slots__ = ("began", "ended", "function", "limit", "slot", "task", "tries")
+
+    def __init__(self, mode: int, function: Any, first: Any, second: Any = None) -> None:
+        self.function = function
+        self.task: tuple[int, Any, Any, Any] | None = (mode, function, first, second)
+        self.slot: int | None = None
+        self.limit: float | None = None  # seconds
+        self.began = 0.0  # when it was first seen in a worker's hands, if it has a limit
+        self.tries = 0  # how often it may still be run again
+        self.ended = False
+
+    def succeed(self, value: Any) -> None:
+        """The task has returned `value`. Runs in whatever thread has collected it."""
+        raise NotImplementedError
+
+    def fail(self, error: BaseException, remote: str | None) -> None:
+        """The task has failed; `remote` is the worker's traceback if it raised there."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """The call, in words."""
+        return describe(self.task, self.function) if self.task else "a task"
+
+
+class Crew:
+    """Workers and their tasks. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        start: Callable[..., Any],
+        size: int,
+        *,
+        style: int,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks: int | None = None,
+        reports: Any,
+        by_value: bool = False,
+    ) -> None:
+        self._start = start  # (target, args) -> a started process
+        self.size = size
+        self._style = style
+        self._initializer = initializer
+        self._initargs = initargs
+        self._max_tasks = max_tasks
+        self._by_value = by_value
+        self._reports = reports
+        self.board = _core.Board()
+        self._table = _core.SharedTable(True)
+        self._functions: dict[Any, int] = {}
+        self._near, self._far = socket.socketpair()
+        self._near.setblocking(False)
+        self._bell = self._far.fileno()
+        self._lock = threading.RLock()
+        self._jobs: dict[int, Job] = {}
+        self._backlog: deque[Job] = deque()
+        self.workers: list[Any] = []
+        self._ready: set[int] = set()  # pids of those that have begun
+        self._early = 0
+        self.restarts = 0
+        self.closing = False
+        self.terminated = False
+        self.broken: BaseException | None = None
+        self._limited = 0  # jobs with a time limit
+        self._kill_at: float | None = None
+        self.tender: threading.Thread | None = None
+        self.owner = os.getpid()
+        self.over = False
+        self.on_worker: Callable[[], None] | None = None
+
+    # ---------------------------------------------------------------- workers
+
+    def start_worker(self) -> None:
+        """Start one more worker."""
+        place = self._table.place()
+        args = (self.board, self._far, place, self._reports, self._style)
+        args += (self._initializer, self._initargs, self._max_tasks)  # type: ignore[assignment]
+        self.workers.append(self._start(_begin, args))
+        if self.on_worker:
+            self.on_worker()
+
+    def fill(self) -> None:
+        """Start workers until there are `size`."""
+        with self._lock:
+            while len(self.workers) < self.size:
+                self.start_worker()
+
+    def tend(self, name: str, daemon: bool) -> None:
+        """Start the tender, unless it is there."""
+        with self._lock:
+            if self.tender is None:
+                self.tender = threading.Thread(target=self._tend, name=name, daemon=daemon)
+                self.tender.start()
+
+    # ---------------------------------------------------------------- tasks
+
+    @property
+    def unfinished(self) -> int:
+        """How many tasks have not ended."""
+        return len(self._jobs) + len(self._backlog)
+
+    def submit(self, job: Job) -> None:
+        """Hand a job in. What pickling raises ends the job."""
+        if self.owner != os.getpid():
+            self._help(job)
+            return
+        with self._lock:
+            if self.terminated or self.over:
+                raise RuntimeError("the pool has ended")
+            if self._backlog or not self._post(job):
+                self._backlog.append(job)
+        if job.limit is not None:
+            self.ring()
+
+    def _help(self, job: Job) -> None:
+        # A worker that submits to the pool which it belongs to would wait for itself: it does the task itself.
+        task = job.task
+        assert task is not None
+        try:
+            mode, function, first, second = task
+            if mode == _worker.CALL:
+                value: Any = function(*first, **(second or {}))
+            elif mode == _worker.MAP:
+                value = (0, [function(item) for item in first])
+            else:
+                value = (0, [function(*item) for item in first])
+        except BaseException as error:
+            self._end(job)
+            job.fail(error, None)
+        else:
+            self._end(job)
+            job.succeed(value)
+
+    def _encodable(self, job: Job) -> Any:
+        """The task as it goes to a worker: functions of modules by number."""
+        assert job.task is not None
+        mode, function, first, second = job.task
+        number = self._functions.get(function) if type(function) is _FUNCTION else None
+        if number is None and type(function) is _FUNCTION:
+            if self._by_value and function.__module__ == "__main__":
+                return (mode, _cloud(function), first, second)
+            try:
+                number = len(self._functions) + 1
+                self._table.set(number, function)
+                self._functions[function] = number
+            except (pickle.PicklingError, AttributeError, TypeError):
+                return (mode, _cloud(function), first, second)
+        return (mode, function if number is None else number, first, second)
+
+    def _post(self, job: Job) -> bool:
+        """Under the lock: put a job on the board. False: there is no room."""
+        try:
+            try:
+                slot = self.board.post(self._encodable(job))
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                slot = self.board.post(_clouded(job, error))
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                raise
+            self._end(job)
+            job.fail(error, None)
+            return True
+        if slot is None:
+            return False
+        job.slot = slot
+        self._jobs[slot] = job
+        if job.limit is not None:
+            self._limited += 1
+        return True
+
+    def _end(self, job: Job) -> None:
+        job.slot = None
+        job.ended = True
+        job.task = None
+
+    def _refill(self) -> None:
+        while self._backlog and self._post(self._backlog[0]):
+            self._backlog.popleft()
+
+    def revoke(self, job: Job) -> bool:
+        """Take back a job that no worker has begun. True: it will not run, and nobody else will end it."""
+        with self._lock:
+            if job.ended:
+                return False
+            if job.slot is None:
+                try:
+                    self._backlog.remove(job)
+                except ValueError:
+                    return False
+            else:
+                if not self.board.revoke(job.slot):
+                    return False
+                del self._jobs[job.slot]
+                self._limited -= job.limit is not None
+            self._end(job)
+            self._refill()
+            return True
+
+    def is_running(self, job: Job) -> bool:
+        """Has a worker taken it?"""
+        slot = job.slot
+        return slot is not None and self.board.worker(slot) != 0
+
+    def kill(self, job: Job, error: BaseException) -> bool:
+        """End a job that a worker has begun, with its worker. `error` is what its caller gets. False: it is not running."""
+        with self._lock:
+            slot = job.slot
+            number = self.board.worker(slot) if slot is not None else 0
+            if not number or job.ended:
+                return False
+            pid, _, status = _core.Peer(number).life()
+            if status is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            # The slot stays the worker's until its death is seen; nobody waits for it any more.
+            assert slot is not None
+            self._jobs[slot] = _Nobody()
+            self._limited -= job.limit is not None
+            self._end(job)
+        job.fail(error, None)
+        self.board.tell()
+        return True
+
+    # ---------------------------------------------------------------- results
+
+    def collect(self) -> int:
+        """End the jobs whose results have come; return how many."""
+        if not self.board.has_done():
+            return 0
+        with self._lock:
+            found = [(self._jobs.pop(slot), kind, value) for slot, kind, value in self.board.collect()]
+            if self._backlog:
+                self._refill()
+        self._settle(found)
+        return len(found)
+
+    def _settle(self, found: list[tuple[Job, int, Any]]) -> None:
+        for at, (job, kind, value) in enumerate(found):
+            found[at] = None  # type: ignore[call-overload]  # results go as soon as their jobs have them
+            self._limited -= job.limit is not None
+            if kind == 0:
+                self._end(job)
+                job.succeed(value)
+            elif kind == 1 and self._again(job, value):
+                continue
+            else:
+                task = job.describe()
+                self._end(job)
+                error, remote = _rebuilt(value, task) if kind == 1 else (_unreadable(value, task), None)
+                job.fail(error, remote)
+            job = value = None  # type: ignore[assignment]
+        if found:
+            self.board.tell()
+            if self.closing:
+                self.ring()
+
+    def _again(self, job: Job, failure: _worker.Failure) -> bool:
+        """A function that the worker does not know goes once more, by value."""
+        if failure[4] != _worker.LOADING or self._by_value or type(job.function) is not _FUNCTION:
+            return False
+        if failure[2] not in ("AttributeError", "ModuleNotFoundError", "ImportError", "KeyError"):
+            return False
+        assert job.task is not None
+        if type(job.task[1]) is not _FUNCTION:
+            return False
+        mode, function, first, second = job.task
+        try:
+            job.task = (mode, _cloud(function), first, second)
+        except Exception:
+            return False
+        with self._lock:
+            job.slot = None
+            if self._backlog or not self._post(job):
+                self._backlog.append(job)
+        return True
+
+    def wait_for(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Collect until `done()`; False after `timeout` seconds. For threads of the process that made the pool."""
+        board = self.board
+        deadline = None if timeout is None else time.monotonic() + timeout
+        board.heed(True, self._bell)
+        try:
+            while True:
+                seen = board.news
+                self.collect()
+                if done():
+                    return True
+                if deadline is None:
+                    board.wait_done(seen)
+                else:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return False
+                    board.wait_done(seen, left)
+        finally:
+            board.heed(False, self._bell)
+
+    # ---------------------------------------------------------------- the tender
+
+    def ring(self) -> None:
+        """Wake the tender."""
+        with contextlib.suppress(OSError):
+            self._far.send(b"!", socket.MSG_DONTWAIT)
+
+    def _tend(self) -> None:
+        poll = select.poll()
+        poll.register(self._near, select.POLLIN)
+        watched: dict[int, Any] = {}
+        while not self.over:
+            for worker in self.workers:
+                if worker.sentinel not in watched:
+                    watched[worker.sentinel] = worker
+                    poll.register(worker.sentinel, select.POLLIN)
+            if self.board.doze():
+                for file, _ in poll.poll(self._how_long()):
+                    if file in watched:
+                        poll.unregister(file)
+                        self._bury(watched.pop(file))
+                with contextlib.suppress(BlockingIOError):
+                    while len(self._near.recv(4096)) == 4096:
+                        pass
+            self._read_reports()
+            if self.collect() and len(self._jobs) >= _MANY:
+                time.sleep(_NAP)
+            if self._limited:
+                self._look_at_limits()
+            self._look_at_end()
+        self._near.close()
+
+    def _how_long(self) -> float | None:
+        if self._kill_at is not None:
+            return max(0.0, self._kill_at - time.monotonic()) * 1000 + 1
+        return _TICK * 1000 if self._limited else None
+
+    def _read_reports(self) -> None:
+        while not self._reports.empty():
+            pid, failure = self._reports.get()
+            if failure is None:
+                self._ready.add(pid)
+                self._early = 0
+            else:
+                error, remote = _rebuilt(failure, "the initializer")
+                self._break(error, remote, "the initializer of the pool raised an exception in a worker")
+
+    def _break(self, error: BaseException | None, remote: str | None, text: str) -> None:
+        """No worker can begin: every task ends with the reason."""
+        with self._lock:
+            if self.broken is not None:
+                return
+            self.broken = broken = RemoteError(text) if error is None else _told(error, remote, text)
+            jobs = [*self._jobs.values(), *self._backlog]
+            self._jobs.clear()
+            self._backlog.clear()
+            self._limited = 0
+            self.board.close()
+            self._terminate()
+        for job in jobs:
+            self._end(job)
+            job.fail(broken, None)
+        self.board.tell()
+
+    def _bury(self, worker: Any) -> None:
+        """A worker has ended."""
+        # Reaped first, so that the tree knows how it ended.
+        worker.join()
+        with self._lock:
+            if worker in self.workers:
+                self.workers.remove(worker)
+            finished, lost = self.board.collect_from_the_dead()
+            found = []
+            for slot in finished:
+                _, kind, value = self.board.reap(slot)
+                found.append((self._jobs.pop(slot), kind, value))
+            gone = [(self._jobs.pop(slot), number) for slot, number in lost]
+            begun = worker.pid in self._ready
+            self._ready.discard(worker.pid)
+        self._settle(found)
+        for job, number in gone:
+            self._limited -= job.limit is not None
+            if job.tries > 0 and not self.terminated:
+                job.tries -= 1
+                with self._lock:
+                    job.slot, job.began = None, 0.0
+                    self._backlog.append(job)
+                continue
+            died = self._died(job, number)
+            self._end(job)
+            job.fail(died, None)
+        if gone:
+            self.board.tell()
+        if self.terminated or (self.closing and not self.unfinished):
+            return
+        if not begun and not gone and worker.exitcode != 0:
+            self._early += 1
+            if self._early >= _EARLY:
+                text = f"no worker of the pool comes to its first task: {reason_of(worker.exitcode)}"
+                self._break(None, None, text)
+                return
+        self.restarts += 1
+        with self._lock:
+            while len(self.workers) < min(self.size, max(1, self.unfinished) if self._lazy else self.size):
+                self.start_worker()
+            self._refill()
+
+    _lazy = False
+
+    def _died(self, job: Job, number: int) -> WorkerDied:
+        pid, name, status = _core.Peer(number).life()
+        reason = "ended, and nobody saw how" if status is None else reason_of(os.waitstatus_to_exitcode(status))
+        task = job.describe()
+        text = (
+            f'worker "{name}" (pid {pid}) died with {task} in its hands: {reason}\n'
+            "hint: only this task is lost; options(retries=1) would run it again in another worker"
+        )
+        return WorkerDied(text, task=task, worker=name, pid=pid, reason=reason)
+
+    def _look_at_limits(self) -> None:
+        now = time.monotonic()
+        for job in list(self._jobs.values()):
+            if job.limit is None or not self.is_running(job):
+                continue
+            if not job.began:
+                job.began = now
+            elif now - job.began >= job.limit:
+                text = f"{job.describe()} took longer than {job.limit:g} s; its worker was ended"
+                self.kill(job, TimeoutError(text))
+
+    def _look_at_end(self) -> None:
+        with self._lock:
+            if self.closing and not self.unfinished and not self.terminated:
+                self.board.close()
+            if self.terminated and self._kill_at is not None and time.monotonic() >= self._kill_at:
+                self._kill_at = None
+                for worker in self.workers:
+                    worker.kill()
+            if not self.workers and (self.terminated or (self.closing and not self.unfinished)):
+                self.over = True
+
+    # ---------------------------------------------------------------- the end
+
+    def close(self) -> None:
+        """Take no more tasks; workers go home when all are done."""
+        self.closing = True
+        self.ring()
+
+    def terminate(self, error: BaseException | None = None) -> None:
+        """End the workers now. Whoever waits for a task gets `error`."""
+        if self.owner != os.getpid():
+            return
+        with self._lock:
+            if self.terminated:
+                return
+            jobs = [*self._jobs.values(), *self._backlog]
+            self._jobs = _Forgiving()
+            self._backlog.clear()
+            self._limited = 0
+            self.board.close()
+            self._terminate()
+        for job in jobs:
+            if not job.ended:
+                self._end(job)
+                if error is not None:
+                    job.fail(error, None)
+        self.board.tell()
+        if self.tender is None:
+            for worker in self.workers:
+                worker.join()
+            self.over = True
+
+    def _terminate(self) -> None:
+        self.closing = self.terminated = True
+        self._jobs = _Forgiving()
+        for worker in self.workers:
+            with contextlib.suppress(ValueError):  # closed by the program
+                worker.terminate()
+        self._kill_at = time.monotonic() + _PATIENCE
+        self.ring()
+
+    def join(self) -> None:
+        """Wait until the tender has seen the last worker end."""
+        if self.tender is not None and self.tender is not threading.current_thread():
+            self.tender.join()
+
+
+class _Nobody(Job):
+    """Stands for a job that has ended while its worker still has its slot."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(_worker.CALL, None, ())
+
+    def succeed(self, value: Any) -> None:
+        pass
+
+    def fail(self, error: BaseException, remote: str | None) -> None:
+        pass
+
+
+class _Forgiving(dict[int, Job]):
+    """The jobs of a pool that was ended: whatever still comes is nobody's."""
+
+    def pop(self, slot: int, *default: Any) -> Job:  # type: ignore[override]
+        return super().pop(slot, None) or _Nobody()
+
+
+_FUNCTION = type(describe)
+
+
+def _begin(
+    board: Any, bell: Any, place: Any, reports: Any, style: int, initializer: Any, initargs: Any, max_tasks: Any
+) -> None:
+    functions = _core.SharedTable.find(*place)
+    _worker.run(board, bell, functions, reports, style, initializer, initargs, max_tasks)
+
+
+class _Cloud:
+    """A function by value."""
+
+    __slots__ = ("__qualname__", "_packed")
+
+    def __init__(self, packed: bytes, name: str) -> None:
+        self._packed = packed
+        self.__qualname__ = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pickle.loads, (self._packed,))
+
+
+def _cloud(thing: Any) -> _Cloud:
+    import cloudpickle
+
+    return _Cloud(cloudpickle.dumps(thing, 5), getattr(thing, "__qualname__", type(thing).__name__))
+
+
+def _clouded(job: Job, error: BaseException) -> Any:
+    """The task by value, because pickle refused with `error`."""
+    try:
+        return _cloud(job.task)
+    except Exception:
+        raise error from None
+
+
+def _rebuilt(failure: _worker.Failure, task: str) -> tuple[BaseException, str | None]:
+    """The exception of a failure, and the worker's traceback."""
+    packed, trace, name, text, what = failure
+    if what == _worker.LOADING:
+        error: BaseException = RemoteError(
+            f"{task} could not be loaded by a worker: {name}: {text}", type_name=name, text=text, traceback=trace
+        )
+        return error, trace
+    if packed is not None:
+        try:
+            error = pickle.loads(packed)
+        except Exception:
+            pass
+        else:
+            return error, trace
+    message = f"{task} raised {name}: {text}\nhint: this exception cannot be pickled; the worker's traceback is its cause"
+    return RemoteError(message, type_name=name, text=text, traceback=trace), trace
+
+
+def _unreadable(error: BaseException, task: str) -> RemoteError:
+    name = type(error).__name__
+    return _told(error, None, f"the result of {task} could not be loaded here: {name}: {error}")
+
+
+def _told(error: BaseException, remote: str | None, text: str) -> RemoteError:
+    told = RemoteError(text, type_name=type(error).__name__, text=str(error), traceback=remote or "")
+    told.__cause__ = error
+    return told
