@@ -15,7 +15,9 @@ __all__ = [
     "DeadlockError",
     "OwnerDied",
     "PhalanxError",
+    "RemoteError",
     "StartError",
+    "WorkerDied",
     "__version__",
     "install",
     "installed",
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from phalanx._install import install as install
     from phalanx._install import installed as installed
     from phalanx._install import uninstall as uninstall
+    from phalanx._pool_errors import RemoteError as RemoteError
+    from phalanx._pool_errors import WorkerDied as WorkerDied
     from phalanx.errors import DeadlockError as DeadlockError
     from phalanx.errors import OwnerDied as OwnerDied
     from phalanx.errors import PhalanxError as PhalanxError
@@ -40,7 +44,9 @@ _HOMES = {
     "DeadlockError": "phalanx.errors",
     "OwnerDied": "phalanx.errors",
     "PhalanxError": "phalanx.errors",
+    "RemoteError": "phalanx._pool_errors",
     "StartError": "phalanx.errors",
+    "WorkerDied": "phalanx._pool_errors",
 }
 
 

@@ -30,6 +30,8 @@ _LAZY = (
     ("queue", "phalanx.queue", ("Queue", "LifoQueue", "PriorityQueue", "SimpleQueue", "Empty", "Full", "ShutDown")),
     ("concurrent.futures", "phalanx.concurrent.futures", ("Future", "ThreadPoolExecutor", "wait", "as_completed")),
     ("concurrent.futures.thread", "phalanx.concurrent.futures", ("ThreadPoolExecutor",)),
+    ("concurrent.futures.process", "phalanx.concurrent.futures.process", ("ProcessPoolExecutor",)),
+    ("multiprocessing.pool", "phalanx.multiprocessing.pool", ("Pool",)),
     (
         "multiprocessing.synchronize",
         "phalanx.multiprocessing.synchronize",

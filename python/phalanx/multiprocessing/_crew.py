@@ -102,6 +102,8 @@ class Crew:
         max_tasks: int | None = None,
         reports: Any,
         by_value: bool = False,
+        lazy: bool = False,
+        forget: Callable[[Any], None] | None = None,
     ) -> None:
         self._start = start  # (target, args) -> a started process
         self.size = size
@@ -110,6 +112,8 @@ class Crew:
         self._initargs = initargs
         self._max_tasks = max_tasks
         self._by_value = by_value
+        self._lazy = lazy  # workers are started as tasks come
+        self._forget = forget  # called with each worker that has ended
         self._reports = reports
         self.board = _core.Board()
         self._table = _core.SharedTable(True)
@@ -132,7 +136,6 @@ class Crew:
         self.tender: threading.Thread | None = None
         self.owner = os.getpid()
         self.over = False
-        self.on_worker: Callable[[], None] | None = None
 
     # ---------------------------------------------------------------- workers
 
@@ -142,14 +145,24 @@ class Crew:
         args = (self.board, self._far, place, self._reports, self._style)
         args += (self._initializer, self._initargs, self._max_tasks)  # type: ignore[assignment]
         self.workers.append(self._start(_begin, args))
-        if self.on_worker:
-            self.on_worker()
 
     def fill(self) -> None:
         """Start workers until there are `size`."""
         with self._lock:
             while len(self.workers) < self.size:
                 self.start_worker()
+
+    def grow(self) -> None:
+        """Start a worker if there are more tasks than workers."""
+        with self._lock:
+            if len(self.workers) < min(self.size, self.unfinished):
+                self.start_worker()
+                self.ring()
+
+    def waiting(self) -> list[Job]:
+        """The jobs that have not ended, the newest first."""
+        with self._lock:
+            return [*reversed(self._backlog), *reversed(list(self._jobs.values()))]
 
     def tend(self, name: str, daemon: bool) -> None:
         """Start the tender, unless it is there."""
@@ -432,6 +445,8 @@ class Crew:
         with self._lock:
             if worker in self.workers:
                 self.workers.remove(worker)
+                if self._forget:
+                    self._forget(worker)
             finished, lost = self.board.collect_from_the_dead()
             found = []
             for slot in finished:
@@ -467,8 +482,6 @@ class Crew:
             while len(self.workers) < min(self.size, max(1, self.unfinished) if self._lazy else self.size):
                 self.start_worker()
             self._refill()
-
-    _lazy = False
 
     def _died(self, job: Job, number: int) -> WorkerDied:
         pid, name, status = _core.Peer(number).life()

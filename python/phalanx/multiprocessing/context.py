@@ -166,7 +166,7 @@ class BaseContext(_std.BaseContext):
         maxtasksperchild: int | None = None,
     ) -> _Pool:
         """Return a pool of worker processes, one for each processor if `processes` is None."""
-        from multiprocessing.pool import Pool
+        from phalanx.multiprocessing.pool import Pool
 
         return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
 

@@ -22,13 +22,18 @@ if TYPE_CHECKING:
     from concurrent.futures import CancelledError as CancelledError
     from concurrent.futures import Executor as Executor
     from concurrent.futures import InvalidStateError as InvalidStateError
-    from concurrent.futures import ProcessPoolExecutor as ProcessPoolExecutor
     from concurrent.futures import TimeoutError as TimeoutError
+
+    from phalanx.concurrent.futures.process import ProcessPoolExecutor as ProcessPoolExecutor
 
 __all__ = list(_std.__all__)
 
 
 def __getattr__(name: str) -> object:
+    if name == "ProcessPoolExecutor":
+        from phalanx.concurrent.futures.process import ProcessPoolExecutor
+
+        return ProcessPoolExecutor
     # What is not rebuilt here is the standard library's, process pools among it, and is loaded only when asked for.
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,326 @@
+"""`ProcessPoolExecutor`: the standard one's signatures over the crew that pools use.
+
+What is different from the standard library: a worker that dies costs the one task in its hands (`phalanx.WorkerDied`, which is a
+`BrokenProcessPool` too) and is replaced; the executor goes on. What pickle refuses goes by value, through cloudpickle.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures.process as _std_process
+import os
+import threading
+import weakref
+from concurrent.futures import CancelledError
+from functools import partial
+from itertools import count, islice
+from time import monotonic
+
+from phalanx.concurrent.futures._base import Future
+from phalanx.multiprocessing import _worker
+from phalanx.multiprocessing._crew import Crew, Job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+__all__ = ["BrokenProcessPool", "ProcessPoolExecutor"]
+
+_std: Any = _std_process
+# The original class, also when `install()` has put ours in its place.
+_StdExecutor: Any = _std.ProcessPoolExecutor
+BrokenProcessPool = _std.BrokenProcessPool
+_RemoteTraceback = _std._RemoteTraceback
+
+_crews: weakref.WeakSet[Crew] = weakref.WeakSet()
+_names = count()
+_ending = False
+
+
+def _at_exit() -> None:
+    global _ending
+    _ending = True
+    crews = list(_crews)
+    for crew in crews:
+        crew.close()
+    for crew in crews:
+        crew.join()
+
+
+_register: Any = threading
+_register._register_atexit(_at_exit)
+
+
+class _Call(Job):
+    """One call, whose result ends a future."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: ProcessFuture, function: Any, args: Any, kwargs: Any) -> None:
+        super().__init__(_worker.CALL, function, args, kwargs)
+        self.future = future
+
+    def succeed(self, value: Any) -> None:
+        future = self.future
+        future._job = None
+        if future._begin():
+            future.set_result(value)
+
+    def fail(self, error: BaseException, remote: str | None) -> None:
+        future = self.future
+        future._job = None
+        if remote:
+            error.__cause__ = _RemoteTraceback(f'\n"""\n{remote}"""')
+        if isinstance(error, CancelledError):
+            future._cancel_now()
+        elif future._begin():
+            future.set_exception(error)
+
+
+class ProcessFuture(Future):
+    """A `Future` of a process pool. `cancel(running=True)` ends a call that has begun, with its worker."""
+
+    __module__ = "concurrent.futures._base"
+
+    _crew: Crew
+    _job: _Call | None = None
+
+    def _begin(self) -> bool:
+        # Cancelled meanwhile: there is nothing to set.
+        return self.running() or bool(self.set_running_or_notify_cancel())
+
+    def _cancel_now(self) -> None:
+        if super().cancel():
+            self.set_running_or_notify_cancel()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return what the call returned or raise what it raised; TimeoutError after `timeout` seconds."""
+        if self._job is not None and not self.done() and not self._crew.wait_for(self.done, timeout):
+            timeout = 0
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the call raised, or None; TimeoutError after `timeout` seconds."""
+        if self._job is not None and not self.done() and not self._crew.wait_for(self.done, timeout):
+            timeout = 0
+        return super().exception(timeout)
+
+    def running(self) -> bool:
+        """Is it in a worker's hands?"""
+        job = self._job
+        return super().running() or (job is not None and self._crew.is_running(job))
+
+    def cancel(self, running: bool = False) -> bool:
+        """Prevent a call that no worker has begun; with `running`, end the worker that has. Return whether it is cancelled."""
+        job = self._job
+        if job is not None:
+            if self._crew.revoke(job):
+                job.fail(CancelledError(), None)
+                self._crew.board.tell()
+            elif running:
+                self._crew.kill(job, CancelledError())
+        return self.cancelled() if job is not None else super().cancel()
+
+
+class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
+    """A pool of worker processes. See `concurrent.futures.ProcessPoolExecutor`.
+
+    A worker that dies costs the task in its hands, whose future gets `phalanx.WorkerDied`, and is replaced.
+    """
+
+    __module__ = "concurrent.futures.process"
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+    ) -> None:
+        # The standard constructor makes queues that nobody would use.
+        _std._check_system_limits()
+        if max_workers is None:
+            max_workers = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+        elif max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if mp_context is None:
+            from phalanx.multiprocessing import get_context
+
+            mp_context = get_context("spawn") if max_tasks_per_child is not None else get_context()
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        forks = mp_context.get_start_method(allow_none=False) == "fork"
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+            if forks:
+                raise ValueError(
+                    "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method;"
+                    " supply a different mp_context."
+                )
+        self._max_workers = max_workers
+        self._mp_context = mp_context
+        self._initializer = initializer
+        self._initargs = initargs
+        self._max_tasks_per_child = max_tasks_per_child
+        self._safe_to_dynamically_spawn_children = not forks
+        self._shutdown_lock = threading.RLock()
+        self._shutdown_thread = False
+        self._executor_manager_thread: Any = None
+        self._processes: Any = {}
+        self._crew: Crew | None = None
+
+    @property
+    def _broken(self) -> Any:
+        crew = self._crew
+        return str(crew.broken) if crew is not None and crew.broken is not None else False
+
+    def _begin(self) -> Crew:
+        crew = Crew(
+            partial(_start_worker, self._mp_context, self._processes),
+            self._max_workers,
+            style=_worker.EXECUTOR,
+            initializer=self._initializer,
+            initargs=tuple(self._initargs),
+            max_tasks=self._max_tasks_per_child,
+            reports=self._mp_context.SimpleQueue(),
+            lazy=self._safe_to_dynamically_spawn_children,
+            forget=partial(_forget_worker, self._processes),
+        )
+        if not self._safe_to_dynamically_spawn_children:
+            crew.fill()
+        crew.tend(f"phalanx-executor-{next(_names)}", daemon=False)
+        self._executor_manager_thread = crew.tender
+        _crews.add(crew)
+        # An executor that nobody holds any more takes no more calls; those that wait are done.
+        weakref.finalize(self, crew.close).atexit = False
+        self._crew = crew
+        return crew
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ProcessFuture:
+        """Have `fn(*args, **kwargs)` called in a worker and return its future.
+
+        Raises RuntimeError after shutdown() or while the interpreter ends, BrokenProcessPool if no worker can begin.
+        """
+        with self._shutdown_lock:
+            crew = self._crew
+            if crew is not None and crew.broken is not None:
+                raise BrokenProcessPool(str(crew.broken)) from crew.broken
+            if self._shutdown_thread:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if _ending:
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+            if crew is None:
+                crew = self._begin()
+            future = ProcessFuture()
+            job = _Call(future, fn, args, kwargs or None)
+            future._crew = crew
+            future._job = job
+            crew.submit(job)
+            if self._safe_to_dynamically_spawn_children:
+                crew.grow()
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """Return an iterator over `fn(*items)` for the items of each position, in order.
+
+        timeout: seconds from now until the last result. chunksize: calls in one task. buffersize: submit only so many tasks
+        before the first result is asked for; None submits all at once.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        end = None if timeout is None else timeout + monotonic()
+        rows = zip(*iterables)  # noqa: B905  as the standard library: the shortest decides
+        if chunksize == 1:
+            futures = (self.submit(fn, *row) for row in rows)
+        else:
+            chunks = iter(lambda: tuple(islice(rows, chunksize)), ())
+            futures = (self.submit(_call_each, fn, chunk) for chunk in chunks)
+        begun = list(futures if buffersize is None else islice(futures, buffersize))
+        begun.reverse()
+        rest = iter(()) if buffersize is None else futures
+        return _results(begun, rest, end, chunksize > 1)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; with `wait`, return when all are done. cancel_futures: cancel those that have not begun."""
+        with self._shutdown_lock:
+            self._shutdown_thread = True
+            crew = self._crew
+        if crew is not None:
+            if cancel_futures:
+                for job in crew.waiting():
+                    if crew.revoke(job):
+                        job.fail(CancelledError(), None)
+                crew.board.tell()
+            crew.close()
+            if wait:
+                crew.join()
+        self._executor_manager_thread = None
+        self._processes = None
+
+    def terminate_workers(self) -> None:
+        """End the workers by SIGTERM. Whoever waits for a call gets BrokenProcessPool."""
+        self._force(kill=False)
+
+    def kill_workers(self) -> None:
+        """End the workers by SIGKILL. Whoever waits for a call gets BrokenProcessPool."""
+        self._force(kill=True)
+
+    def _force(self, *, kill: bool) -> None:
+        crew = self._crew
+        if crew is not None and not crew.over:
+            workers = list(crew.workers)
+            crew.terminate(BrokenProcessPool("the workers were ended before this call had"))
+            for worker in workers if kill else ():
+                worker.kill()
+        self.shutdown(wait=False, cancel_futures=True)
+
+
+def _call_each(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
+    return [fn(*row) for row in chunk]
+
+
+def _results(begun: list[Any], rest: Iterator[Any], end: float | None, chunks: bool) -> Iterator[Any]:
+    # Only `begun` holds the futures, so that a result goes as soon as it was handed out.
+    try:
+        while begun:
+            left = None if end is None else end - monotonic()
+            value = begun[-1].result(left)
+            begun.pop()
+            begun[:0] = islice(rest, 1)
+            if chunks:
+                value.reverse()
+                while value:
+                    yield value.pop()
+            else:
+                yield value
+            del value
+    finally:
+        for future in begun:
+            future.cancel()
+
+
+def _start_worker(context: Any, processes: dict[int, Any], target: Any, args: Any) -> Any:
+    worker = context.Process(target=target, args=args)
+    worker.start()
+    processes[worker.pid] = worker
+    return worker
+
+
+def _forget_worker(processes: dict[int, Any], worker: Any) -> None:
+    processes.pop(worker.pid, None)
