@@ -31,7 +31,7 @@ _LAZY = (
     ("concurrent.futures", "phalanx.concurrent.futures", ("Future", "ThreadPoolExecutor", "wait", "as_completed")),
     ("concurrent.futures.thread", "phalanx.concurrent.futures", ("ThreadPoolExecutor",)),
     ("concurrent.futures.process", "phalanx.concurrent.futures.process", ("ProcessPoolExecutor",)),
-    ("multiprocessing.pool", "phalanx.multiprocessing.pool", ("Pool",)),
+    ("multiprocessing.pool", "phalanx.multiprocessing.pool", ("Pool", "ThreadPool")),
     (
         "multiprocessing.synchronize",
         "phalanx.multiprocessing.synchronize",

@@ -17,9 +17,9 @@ import socket
 import threading
 import time
 from collections import deque
+from itertools import starmap
 
 from phalanx import _core
-from phalanx._pool_errors import RemoteError, WorkerDied
 from phalanx.multiprocessing import _worker
 from phalanx.multiprocessing._reasons import reason as reason_of
 
@@ -27,6 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from phalanx._pool_errors import RemoteError, WorkerDied
 
 __all__ = ["Crew", "Job", "describe"]
 
@@ -199,10 +201,8 @@ class Crew:
             mode, function, first, second = task
             if mode == _worker.CALL:
                 value: Any = function(*first, **(second or {}))
-            elif mode == _worker.MAP:
-                value = (0, [function(item) for item in first])
             else:
-                value = (0, [function(*item) for item in first])
+                value = (0, list(map(function, first) if mode == _worker.MAP else starmap(function, first)))
         except BaseException as error:
             self._end(job)
             job.fail(error, None)
@@ -426,7 +426,7 @@ class Crew:
         with self._lock:
             if self.broken is not None:
                 return
-            self.broken = broken = RemoteError(text) if error is None else _told(error, remote, text)
+            self.broken = broken = _told(error, remote, text)
             jobs = [*self._jobs.values(), *self._backlog]
             self._jobs.clear()
             self._backlog.clear()
@@ -484,6 +484,8 @@ class Crew:
             self._refill()
 
     def _died(self, job: Job, number: int) -> WorkerDied:
+        from phalanx._pool_errors import WorkerDied
+
         pid, name, status = _core.Peer(number).life()
         reason = "ended, and nobody saw how" if status is None else reason_of(os.waitstatus_to_exitcode(status))
         task = job.describe()
@@ -622,6 +624,8 @@ def _clouded(job: Job, error: BaseException) -> Any:
 
 def _rebuilt(failure: _worker.Failure, task: str) -> tuple[BaseException, str | None]:
     """The exception of a failure, and the worker's traceback."""
+    from phalanx._pool_errors import RemoteError
+
     packed, trace, name, text, what = failure
     if what == _worker.LOADING:
         error: BaseException = RemoteError(
@@ -644,7 +648,12 @@ def _unreadable(error: BaseException, task: str) -> RemoteError:
     return _told(error, None, f"the result of {task} could not be loaded here: {name}: {error}")
 
 
-def _told(error: BaseException, remote: str | None, text: str) -> RemoteError:
+def _told(error: BaseException | None, remote: str | None, text: str) -> RemoteError:
+    # Not at the top: the module of its base class is one that `install()` patches with a class made of this one.
+    from phalanx._pool_errors import RemoteError
+
+    if error is None:
+        return RemoteError(text)
     told = RemoteError(text, type_name=type(error).__name__, text=str(error), traceback=remote or "")
     told.__cause__ = error
     return told

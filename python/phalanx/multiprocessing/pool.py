@@ -21,6 +21,7 @@ from types import GenericAlias
 
 from phalanx.multiprocessing import _worker
 from phalanx.multiprocessing._crew import Crew, Job
+from phalanx.multiprocessing._thread_crew import ThreadCrew
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ TERMINATE = _std.TERMINATE
 ExceptionWithTraceback = _std.ExceptionWithTraceback
 MaybeEncodingError = _std.MaybeEncodingError
 RemoteTraceback = _std.RemoteTraceback
-ThreadPool = _std.ThreadPool
 mapstar = _std.mapstar
 starmapstar = _std.starmapstar
 rebuild_exc = _std.rebuild_exc
@@ -634,6 +634,33 @@ class Pool(_Verbs):
         self.terminate()
 
 
+class ThreadPool(Pool):
+    """A pool of threads with the verbs of `Pool`. See `multiprocessing.pool.ThreadPool`."""
+
+    _wrap_exception = False
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None:
+        self._state = INIT
+        self._given = _PLAIN
+        if processes is None:
+            processes = _processors()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._processes = processes
+        crew: Any = ThreadCrew(processes, initializer, tuple(initargs), "ThreadPool")
+        self._crew = crew
+        self._pool = crew.workers
+        self._terminate = util.Finalize(self, _end_threads, args=(crew,), exitpriority=15)
+        self._state = RUN
+
+
 class PoolView(_Verbs):
     """A pool with options: see `Pool.options`."""
 
@@ -656,6 +683,10 @@ def _start_worker(context: Any, make: Any, target: Any, args: Any) -> Any:
     worker.daemon = True
     worker.start()
     return worker
+
+
+def _end_threads(crew: ThreadCrew) -> None:
+    crew.terminate(CancelledError("the pool was terminated before this task had ended"))
 
 
 def _terminate_crew(crew: Crew) -> None:

@@ -1,0 +1,160 @@
+"""The crew of a `ThreadPool`: threads of this process, which take jobs from a queue. It does what `Crew` does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import starmap
+
+from phalanx import queue as _queue
+from phalanx.multiprocessing import _worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from phalanx.multiprocessing._crew import Job
+
+__all__ = ["ThreadCrew"]
+
+
+class ThreadCrew:
+    """Threads and their jobs. Every method may be called from any thread."""
+
+    def __init__(
+        self, size: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], name: str
+    ) -> None:
+        self.size = size
+        self._initializer = initializer
+        self._initargs = initargs
+        self._queue: Any = _queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
+        self._waiting: set[Job] = set()
+        self._running: set[Job] = set()
+        self.closing = False
+        self.terminated = False
+        self.broken: BaseException | None = None
+        self.board = self  # whom `tell()` is said to
+        self.workers = [threading.Thread(target=self._work, name=f"{name}-{at}", daemon=True) for at in range(size)]
+        for worker in self.workers:
+            worker.start()
+
+    def fill(self) -> None:
+        """Threads do not die."""
+
+    def submit(self, job: Job) -> None:
+        """Hand a job in."""
+        with self._lock:
+            if self.terminated:
+                raise RuntimeError("the pool has ended")
+            self._waiting.add(job)
+        self._queue.put(job)
+
+    def _work(self) -> None:
+        if self._initializer is not None:
+            try:
+                self._initializer(*self._initargs)
+            except BaseException as error:
+                self._break(error)
+                return
+        while (job := self._queue.get()) is not None:
+            self._one(job)
+            del job
+
+    def _one(self, job: Job) -> None:
+        with self._lock:
+            if job not in self._waiting:
+                return
+            self._waiting.remove(job)
+            self._running.add(job)
+            task = job.task
+        assert task is not None
+        mode, function, first, second = task
+        error: BaseException | None = None
+        value: Any = None
+        try:
+            if mode == _worker.CALL:
+                value = function(*first, **second) if second else function(*first)
+            else:
+                began = time.perf_counter_ns()
+                value = list(map(function, first) if mode == _worker.MAP else starmap(function, first))
+                value = (time.perf_counter_ns() - began, value)
+        except BaseException as raised:
+            error = raised
+        with self._lock:
+            self._running.discard(job)
+            told = not job.ended
+            job.ended, job.task = True, None
+        if told:
+            if error is None:
+                job.succeed(value)
+            else:
+                job.fail(error, None)
+        del job, task, first, second, value, error
+        self.tell()
+
+    def _break(self, error: BaseException) -> None:
+        with self._lock:
+            self.broken = error
+            jobs, self._waiting = list(self._waiting), set()
+            for job in jobs:
+                job.ended, job.task = True, None
+        for job in jobs:
+            job.fail(error, None)
+        self.tell()
+
+    def tell(self) -> None:
+        """Something has ended: whoever waits looks again."""
+        with self._news:
+            self._news.notify_all()
+            over = self.closing and not self._waiting and not self._running
+        if over:
+            self._send_home()
+
+    def _send_home(self) -> None:
+        for _ in self.workers:
+            self._queue.put(None)
+
+    def wait_for(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait until `done()`; False after `timeout` seconds."""
+        with self._news:
+            return self._news.wait_for(done, timeout)
+
+    def revoke(self, job: Job) -> bool:
+        """Take back a job that no thread has begun."""
+        with self._lock:
+            waiting = job in self._waiting
+            self._waiting.discard(job)
+            job.ended = job.ended or waiting
+        return waiting
+
+    def kill(self, job: Job, error: BaseException) -> bool:
+        """A running thread cannot be ended."""
+        return False
+
+    def close(self) -> None:
+        """Take no more jobs; threads end when all are done."""
+        self.closing = True
+        self.tell()
+
+    def terminate(self, error: BaseException | None = None) -> None:
+        """Drop the jobs that no thread has begun; whoever waits for one gets `error`."""
+        with self._lock:
+            self.closing = self.terminated = True
+            jobs, self._waiting = [*self._waiting, *self._running], set()
+            for job in jobs:
+                job.ended = True
+        for job in jobs:
+            if error is not None:
+                job.fail(error, None)
+            job.task = None
+        self._send_home()
+        self.tell()
+
+    def join(self) -> None:
+        """Wait for the threads."""
+        for worker in self.workers:
+            if worker is not threading.current_thread():
+                worker.join()
