@@ -162,9 +162,11 @@ class Crew:
                 self.ring()
 
     def waiting(self) -> list[Job]:
-        """The jobs that have not ended, the newest first."""
+        """The jobs that no worker has begun, the newest first, but for one for each worker that is about to begin."""
         with self._lock:
-            return [*reversed(self._backlog), *reversed(list(self._jobs.values()))]
+            jobs = [job for job in self._jobs.values() if not self.is_running(job)] + list(self._backlog)
+            spared = sum(worker.pid not in self._ready for worker in self.workers)
+            return jobs[spared:][::-1]
 
     def tend(self, name: str, daemon: bool) -> None:
         """Start the tender, unless it is there."""
@@ -378,7 +380,7 @@ class Crew:
 
     def ring(self) -> None:
         """Wake the tender."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the tender has ended, or has enough to read
             self._far.send(b"!", socket.MSG_DONTWAIT)
 
     def _tend(self) -> None:
@@ -404,7 +406,13 @@ class Crew:
             if self._limited:
                 self._look_at_limits()
             self._look_at_end()
-        self._near.close()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        with self._lock:
+            self._bell = -1
+            self._near.close()
+            self._far.close()
 
     def _how_long(self) -> float | None:
         if self._kill_at is not None:
@@ -445,7 +453,7 @@ class Crew:
         with self._lock:
             if worker in self.workers:
                 self.workers.remove(worker)
-                if self._forget:
+                if self._forget and not self.closing:
                     self._forget(worker)
             finished, lost = self.board.collect_from_the_dead()
             found = []
@@ -547,6 +555,7 @@ class Crew:
             for worker in self.workers:
                 worker.join()
             self.over = True
+            self._hang_up()
 
     def _terminate(self) -> None:
         self.closing = self.terminated = True

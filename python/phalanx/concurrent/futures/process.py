@@ -122,6 +122,16 @@ class ProcessFuture(Future):
         return self.cancelled() if job is not None else super().cancel()
 
 
+class _NoQueue:
+    """What programs find as `_call_queue`: there is no queue, and no thread that feeds it."""
+
+    def close(self) -> None:
+        """Nothing is to be closed."""
+
+    def join_thread(self) -> None:
+        """There is no thread to wait for."""
+
+
 class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
     """A pool of worker processes. See `concurrent.futures.ProcessPoolExecutor`.
 
@@ -172,6 +182,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         self._shutdown_thread = False
         self._executor_manager_thread: Any = None
         self._processes: Any = {}
+        self._call_queue = _NoQueue()
         self._crew: Crew | None = None
 
     @property
@@ -296,23 +307,26 @@ def _call_each(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
 
 
 def _results(begun: list[Any], rest: Iterator[Any], end: float | None, chunks: bool) -> Iterator[Any]:
-    # Only `begun` holds the futures, so that a result goes as soon as it was handed out.
+    # No name here stands for a result while the caller has it: it goes as soon as the caller lets it go.
     try:
         while begun:
-            left = None if end is None else end - monotonic()
-            value = begun[-1].result(left)
-            begun.pop()
-            begun[:0] = islice(rest, 1)
             if chunks:
-                value.reverse()
-                while value:
-                    yield value.pop()
+                values = _next(begun, rest, end)
+                values.reverse()
+                while values:
+                    yield values.pop()
             else:
-                yield value
-            del value
+                yield _next(begun, rest, end)
     finally:
         for future in begun:
             future.cancel()
+
+
+def _next(begun: list[Any], rest: Iterator[Any], end: float | None) -> Any:
+    value = begun[-1].result(None if end is None else end - monotonic())
+    begun.pop()
+    begun[:0] = islice(rest, 1)
+    return value
 
 
 def _start_worker(context: Any, processes: dict[int, Any], target: Any, args: Any) -> Any:
