@@ -114,6 +114,8 @@ def stop(pool: Any) -> None:
     if POOL == "Pool":
         pool.terminate()
         pool.join()
+    elif LIBRARY == "std" and not hasattr(pool, "kill_workers"):
+        pool.shutdown(cancel_futures=True)
     else:
         pool.kill_workers()
 

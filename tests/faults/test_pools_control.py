@@ -68,12 +68,12 @@ def main():
 def test_a_time_limit_is_for_each_task(pool: str) -> None:
     check(
         """
-def nap(n): time.sleep(0.1); return n
+def nap(n): time.sleep(0.05); return n
 
 def main():
     with make(2) as pool:
-        # Together far beyond the limit, and most of the time in a queue.
-        assert each(pool.options(timeout=1.5), nap, range(40), 10) == list(range(40))
+        # A chunk takes longer than the limit, and the second one waits as long before.
+        assert each(pool.options(timeout=0.7), nap, range(80), 20) == list(range(80))
         with fails(TIMEOUT, "nap"): each(pool.options(timeout=0.02), nap, range(4))
         assert got(send(pool, nap, 3)) == 3
         usable(pool)

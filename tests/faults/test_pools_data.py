@@ -186,10 +186,12 @@ def test_an_exception_that_does_not_travel(how: str, pool: str) -> None:
     check(
         f"""
 {FUSSY[how]}
+def local():
+    class Odd(Exception): pass
+    return Odd
+
 def fail():
-    if "{how}" == "is local":
-        class Odd(Exception): pass
-        raise Odd("what went wrong")
+    if "{how}" == "is local": raise local()("what went wrong")
     if "{how}" == "cannot be rebuilt": raise Odd("what went wrong", 2)
     raise Odd("what went wrong")
 

@@ -230,7 +230,7 @@ def test_a_flood_on_stdout(pool: str) -> None:
         """
 PROGRAM = '''
 def shout(n):
-    for _ in range(1000): print(f"{n:03}" * 300)
+    for line in range(1000): print(f"{n:03}" * 300); mark("l", line + 1)
     sys.stdout.flush()
     return n
 if __name__ == "__main__":
@@ -241,7 +241,8 @@ if __name__ == "__main__":
 def main():
     program = Program(PROGRAM, pipe=True)
     # Nobody reads for a while: the workers wait for the reader.
-    asleep(program.pid)
+    await_mark("l")
+    settled(lambda: count("l"))
     text = program.process.stdout.read(); program.process.stdout.close()
     assert program.ended() == 0 and not program.err, program.err
     assert len(text) == 8 * 1000 * 901 and text.count(b"\\n") == 8000

@@ -142,7 +142,7 @@ def main():
 def test_a_slow_consumer(pool: str) -> None:
     check(
         """
-def give(n): return bytes(100_000)
+def give(n): mark("d", n); return bytes(100_000)
 
 def main():
     with make(2) as pool:
@@ -150,13 +150,16 @@ def main():
         pulled = [0]
         def items():
             for n in range(3_000): pulled[0] += 1; yield n
-        results = lazily(pool, give, items())
-        assert len(next(results)) == 100_000
+        results = []
+        def begin():
+            results.append(lazily(pool, give, items()))
+            assert len(next(results[0])) == 100_000
+            settled(lambda: pulled[0] + count("d"))
         # 300 MB of results, if nobody held them back.
-        grown = peak(lambda: settled(lambda: pulled[0]))
+        grown = peak(begin)
         assert grown < 100_000_000, grown
         usable(pool)
-        assert sum(len(one) for one in results) == 2_999 * 100_000
+        assert sum(len(one) for one in results[0]) == 2_999 * 100_000
 """,
         pool,
         deadline=30,
