@@ -25,9 +25,9 @@ DEADLINE = 20.0  # seconds for one program under phalanx, or for one that ends u
 STUCK_AFTER = 3.0  # a hanging program must still be there after this
 QUIET_FOR = 1.0  # and its threads must not have moved for this long
 
-# verdict under phalanx -> what plain python may do instead: a hang may become an error or even a right answer
+# verdict under phalanx -> what plain python may do instead: a hang or an error may become even a right answer
 PLAIN_OF = {
-    "ok": ("ok", "hang", "wrong-answer"),
+    "ok": ("ok", "hang", "wrong-answer", "error"),
     "deadlock": ("hang",),
     "wrong-answer": ("wrong-answer",),
     "error": ("error", "hang", "wrong-answer"),
@@ -324,6 +324,12 @@ def test_bad_under_python(program: Program, request: pytest.FixtureRequest):
     if program.plain == "wrong-answer":
         code, stdout, stderr = run(sys.executable, *program.command)
         assert re.search(r"^WRONG", stdout, re.MULTILINE), f"exit {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
+        return
+
+    if program.plain == "error":
+        code, stdout, stderr = run(sys.executable, *program.command)
+        shown = f"exit {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
+        assert code != 0 and "Traceback" in stderr, shown
         return
 
     if not sys.platform.startswith("linux"):

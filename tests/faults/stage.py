@@ -337,6 +337,8 @@ def _warm_up() -> None:
         block = shared_memory.SharedMemory(create=True, size=1)
         block.close()
         block.unlink()
+    if os.environ.get("PHALANX_FAULTS_POOL"):
+        importlib.import_module("tests.faults.pool_stage").warm_up()
 
 
 def play(main: Callable[[], object]) -> None:
