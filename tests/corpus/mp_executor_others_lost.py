@@ -9,12 +9,12 @@ import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
 
-known = None
+gate = None
 
 
-def share(event):
-    global known
-    known = event
+def share(lock):
+    global gate
+    gate = lock
 
 
 def die():
@@ -22,17 +22,18 @@ def die():
 
 
 def square(number):
-    known.wait()
-    return number * number
+    with gate:
+        return number * number
 
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
-    event = multiprocessing.Event()
-    with ProcessPoolExecutor(2, initializer=share, initargs=(event,)) as executor:
+    lock = multiprocessing.Lock()
+    lock.acquire()
+    with ProcessPoolExecutor(2, initializer=share, initargs=(lock,)) as executor:
         victim = executor.submit(die)
         others = [executor.submit(square, number) for number in range(19)]
         lost = type(victim.exception()).__name__
-        event.set()
+        lock.release()
         right = sum(not other.exception() and other.result() == number**2 for number, other in enumerate(others))
     print(f"{right} right, lost: {lost}" if right == 19 else f"WRONG: {right} right, after {lost}")

@@ -2,7 +2,7 @@
 # verdict: ok
 # plain: wrong-answer
 # methods: fork spawn
-# expect: ^told: \w+: .*\bat 0\b
+# expect: ^told: \w+: .*stopped at seven
 import multiprocessing
 import sys
 
@@ -14,7 +14,7 @@ class Stopped(Exception):
 
 
 def work(number):
-    raise Stopped(f"at {number}")
+    raise Stopped("stopped at seven")
 
 
 if __name__ == "__main__":
@@ -24,4 +24,4 @@ if __name__ == "__main__":
             pool.map(work, range(1))
         except Exception as error:
             told = f"{type(error).__name__}: {error}".splitlines()[0]
-            print("told:" if "at 0" in str(error) else "WRONG: the words are gone:", told)
+            print("told:" if "stopped at seven" in str(error) else "WRONG: the words are gone:", told)

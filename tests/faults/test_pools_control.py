@@ -116,6 +116,7 @@ def main():
         team(pool)
         busy = [send(pool, hold_until, "g") for _ in range(2)]
         queued = [send(pool, note, ord("k") + n) for n in range(6)]
+        settled(lambda: 0)  # whatever is sent ahead to a busy worker is there by now
         for n in (0, 3, 5):
             assert queued[n].cancel() is True
             with fails(CancelledError): got(queued[n])

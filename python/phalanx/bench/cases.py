@@ -9,6 +9,7 @@ import fnmatch
 import textwrap
 
 from .case import Case
+from .pools import POOL_CASES
 from .processes import PROCESS_CASES
 
 # Operations written out per turn of the `for` loop, where an operation is so short that the loop itself would show.
@@ -186,6 +187,7 @@ with cond:
     ),
     _pool("pool submit+result, one at a time", 2, "def task():\n    pass", "pool.submit(task).result()", 1),
     *PROCESS_CASES,
+    *POOL_CASES,
     Case("start-up", "import phalanx", 25, 1, "import phalanx", kind="start"),
     # Importing may put work off; this is all of it, with the standard modules that get patched.
     Case("start-up", "import phalanx and install()", None, 1, "import phalanx; phalanx.install()", kind="start"),

@@ -12,7 +12,7 @@ from .case import Case
 OURS = "from phalanx import multiprocessing"
 STD = "import multiprocessing"
 # Groups in which the other side is the package of that name.
-RIVALS = ("faster-fifo", "zooparallel")
+RIVALS = ("faster-fifo", "zooparallel", "loky", "joblib", "mpire", "pebble", "billiard")
 UNROLL = 4
 EACH = "for _ in range(count)"
 
