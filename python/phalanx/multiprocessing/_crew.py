@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import reprlib
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -30,34 +30,13 @@ if TYPE_CHECKING:
 
     from phalanx._pool_errors import RemoteError, WorkerDied
 
-__all__ = ["Crew", "Job", "describe"]
+__all__ = ["Crew", "Job", "goes_by_value"]
 
 _NAP = 0.0005  # seconds between two looks of the tender while many tasks are under way
 _MANY = 32
 _TICK = 0.05  # seconds between two looks at tasks that have a time limit
 _EARLY = 3  # so many workers in a row that die before their first task, and the pool is broken
 _PATIENCE = 1.0  # seconds from SIGTERM to SIGKILL
-_PLAIN = (int, float, str, bytes, bool, type(None))
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 40
-
-
-def _plainly(value: Any) -> str:
-    # No code of the program runs for a message.
-    return _short.repr(value) if type(value) in _PLAIN else f"<{type(value).__name__}>"
-
-
-def describe(task: tuple[int, Any, Any, Any], function: Any) -> str:
-    """A call in words, for a message."""
-    mode, _, first, second = task
-    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None) or type(function).__name__
-    if mode != _worker.CALL:
-        n = len(first)
-        return f"{name} for {n} item{'s' * (n != 1)}, the first {_plainly(first[0])}" if n else str(name)
-    shown = [_plainly(value) for value in first[:3]] + ["..."] * (len(first) > 3)
-    shown += [f"{key}={_plainly(value)}" for key, value in list((second or {}).items())[:3]]
-    return f"{name}({', '.join(shown)})"
 
 
 class Job:
@@ -70,7 +49,7 @@ class Job:
 
     def __init__(self, mode: int, function: Any, first: Any, second: Any = None) -> None:
         self.function = function
-        self.task: tuple[int, Any, Any, Any] | None = (mode, function, first, second)
+        self.task: tuple[Any, ...] | None = (mode, function, first, second)
         self.slot: int | None = None
         self.limit: float | None = None  # seconds
         self.began = 0.0  # when it was first seen in a worker's hands, if it has a limit
@@ -87,7 +66,7 @@ class Job:
 
     def describe(self) -> str:
         """The call, in words."""
-        return describe(self.task, self.function) if self.task else "a task"
+        return _worker.describe(self.task, self.function) if self.task else "a task"
 
 
 class Crew:
@@ -129,7 +108,8 @@ class Crew:
         self.workers: list[Any] = []
         self._ready: set[int] = set()  # pids of those that have begun
         self._early = 0
-        self.restarts = 0
+        self._seats: dict[Any, int] = {}  # worker -> its seat
+        self._restarts: dict[int, int] = {}
         self.closing = False
         self.terminated = False
         self.broken: BaseException | None = None
@@ -143,10 +123,13 @@ class Crew:
 
     def start_worker(self) -> None:
         """Start one more worker."""
-        place = self._table.place()
-        args = (self.board, self._far, place, self._reports, self._style)
-        args += (self._initializer, self._initargs, self._max_tasks)  # type: ignore[assignment]
-        self.workers.append(self._start(_begin, args))
+        taken = set(self._seats.values())
+        seat = next(seat for seat in range(len(taken) + 1) if seat not in taken)
+        end = (self._initializer, self._initargs, self._max_tasks)
+        args = (self.board, self._far, self._table.place(), self._reports, self._style, seat, *end)
+        worker = self._start(_begin, args)
+        self.workers.append(worker)
+        self._seats[worker] = seat
 
     def fill(self) -> None:
         """Start workers until there are `size`."""
@@ -175,6 +158,19 @@ class Crew:
                 self.tender = threading.Thread(target=self._tend, name=name, daemon=daemon)
                 self.tender.start()
 
+    def statistics(self) -> list[dict[str, Any]]:
+        """What the workers of each seat have done so far: see `Pool.statistics`."""
+        with self._lock:
+            sitting = {seat: worker for worker, seat in self._seats.items()}
+        rows = []
+        for seat in range(max([*sitting, *self._restarts], default=-1) + 1):
+            tasks, busy, waiting, size = self.board.done_by(seat)
+            worker = sitting.get(seat)
+            row = {"worker": worker.name if worker else None, "pid": worker.pid if worker else None}
+            times = {"busy": busy / 1e9, "waiting": waiting / 1e9}
+            rows.append({**row, "tasks": tasks, **times, "bytes": size, "restarts": self._restarts.get(seat, 0)})
+        return rows
+
     # ---------------------------------------------------------------- tasks
 
     @property
@@ -200,7 +196,7 @@ class Crew:
         task = job.task
         assert task is not None
         try:
-            mode, function, first, second = task
+            mode, function, first, second = task[:4]
             if mode == _worker.CALL:
                 value: Any = function(*first, **(second or {}))
             else:
@@ -215,18 +211,18 @@ class Crew:
     def _encodable(self, job: Job) -> Any:
         """The task as it goes to a worker: functions of modules by number."""
         assert job.task is not None
-        mode, function, first, second = job.task
+        mode, function, *rest = job.task
         number = self._functions.get(function) if type(function) is _FUNCTION else None
         if number is None and type(function) is _FUNCTION:
             if self._by_value and function.__module__ == "__main__":
-                return (mode, _cloud(function), first, second)
+                return (mode, _cloud(function), *rest)
             try:
                 number = len(self._functions) + 1
                 self._table.set(number, function)
                 self._functions[function] = number
             except (pickle.PicklingError, AttributeError, TypeError):
-                return (mode, _cloud(function), first, second)
-        return (mode, function if number is None else number, first, second)
+                return (mode, _cloud(function), *rest)
+        return (mode, function if number is None else number, *rest)
 
     def _post(self, job: Job) -> bool:
         """Under the lock: put a job on the board. False: there is no room."""
@@ -344,9 +340,9 @@ class Crew:
         assert job.task is not None
         if type(job.task[1]) is not _FUNCTION:
             return False
-        mode, function, first, second = job.task
+        mode, function, *rest = job.task
         try:
-            job.task = (mode, _cloud(function), first, second)
+            job.task = (mode, _cloud(function), *rest)
         except Exception:
             return False
         with self._lock:
@@ -426,8 +422,9 @@ class Crew:
                 self._ready.add(pid)
                 self._early = 0
             else:
-                error, remote = _rebuilt(failure, "the initializer")
-                self._break(error, remote, "the initializer of the pool raised an exception in a worker")
+                name = _worker.name_of(self._initializer)
+                error, remote = _rebuilt(failure, f"the initializer {name}")
+                self._break(error, remote, f"the initializer {name} raised {failure[2]} in a worker: {failure[3]}")
 
     def _break(self, error: BaseException | None, remote: str | None, text: str) -> None:
         """No worker can begin: every task ends with the reason."""
@@ -448,11 +445,13 @@ class Crew:
 
     def _bury(self, worker: Any) -> None:
         """A worker has ended."""
+        seat = 0
         # Reaped first, so that the tree knows how it ended.
         worker.join()
         with self._lock:
             if worker in self.workers:
                 self.workers.remove(worker)
+                seat = self._seats.pop(worker)
                 if self._forget and not self.closing:
                     self._forget(worker)
             finished, lost = self.board.collect_from_the_dead()
@@ -479,13 +478,15 @@ class Crew:
             self.board.tell()
         if self.terminated or (self.closing and not self.unfinished):
             return
-        if not begun and not gone and worker.exitcode != 0:
+        if not begun and not gone:
             self._early += 1
             if self._early >= _EARLY:
                 text = f"no worker of the pool comes to its first task: {reason_of(worker.exitcode)}"
+                if self._initializer is not None:
+                    text += f"\nhint: look at its initializer, {_worker.name_of(self._initializer)}"
                 self._break(None, None, text)
                 return
-        self.restarts += 1
+        self._restarts[seat] = self._restarts.get(seat, 0) + 1
         with self._lock:
             while len(self.workers) < min(self.size, max(1, self.unfinished) if self._lazy else self.size):
                 self.start_worker()
@@ -496,6 +497,8 @@ class Crew:
 
         pid, name, status = _core.Peer(number).life()
         reason = "ended, and nobody saw how" if status is None else reason_of(os.waitstatus_to_exitcode(status))
+        if status == 0:
+            reason = "exited with code 0 in the middle of it"
         task = job.describe()
         text = (
             f'worker "{name}" (pid {pid}) died with {task} in its hands: {reason}\n'
@@ -572,6 +575,12 @@ class Crew:
             self.tender.join()
 
 
+def goes_by_value(method: str) -> bool:
+    """Do functions of the main module go by value? They do where a worker could not import it: `-c`, stdin, a notebook."""
+    main: Any = sys.modules.get("__main__")
+    return method != "fork" and getattr(main, "__spec__", None) is None and not hasattr(main, "__file__")
+
+
 class _Nobody(Job):
     """Stands for a job that has ended while its worker still has its slot."""
 
@@ -594,14 +603,22 @@ class _Forgiving(dict[int, Job]):
         return super().pop(slot, None) or _Nobody()
 
 
-_FUNCTION = type(describe)
+_FUNCTION = type(lambda: None)
 
 
 def _begin(
-    board: Any, bell: Any, place: Any, reports: Any, style: int, initializer: Any, initargs: Any, max_tasks: Any
+    board: Any,
+    bell: Any,
+    place: Any,
+    reports: Any,
+    style: int,
+    seat: int,
+    initializer: Any,
+    initargs: Any,
+    max_tasks: Any,
 ) -> None:
     functions = _core.SharedTable.find(*place)
-    _worker.run(board, bell, functions, reports, style, initializer, initargs, max_tasks)
+    _worker.run(board, bell, functions, reports, style, seat, initializer, initargs, max_tasks)
 
 
 class _Cloud:
@@ -625,9 +642,15 @@ def _cloud(thing: Any) -> _Cloud:
 
 def _clouded(job: Job, error: BaseException) -> Any:
     """The task by value, because pickle refused with `error`."""
+    assert job.task is not None
     try:
         return _cloud(job.task)
     except Exception:
+        from phalanx.multiprocessing._why import explain
+
+        explain(error, job.task[2], f"the arguments of {job.describe()}")
+        if job.task[3]:
+            explain(error, job.task[3], f"the keywords of {job.describe()}")
         raise error from None
 
 

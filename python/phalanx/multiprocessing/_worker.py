@@ -1,17 +1,24 @@
 """What a worker of a pool runs: takes tasks from the board and gives their results back.
 
-A task is a tuple `(mode, function, first, second)`. `function` is a number in the table of functions, or the function
-itself. A failure travels as a tuple of plain values, so that it can be read whatever the exception is like:
+A task is a tuple `(mode, function, first, second)`, with its options as a fifth where it has some. `function` is a number in the
+table of functions, or the function itself. A failure travels as a tuple of plain values, so that it can be read whatever the exception is like:
 `(pickle or None, traceback, class, text, what)`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import pickle
+import random
+import reprlib
+import resource
+import sys
 import traceback
+from contextlib import nullcontext
 from itertools import starmap
+from multiprocessing import process
 from multiprocessing.reduction import ForkingPickler
 from time import perf_counter_ns
 
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 
     from phalanx import _core
 
-__all__ = ["CALL", "EXECUTOR", "LOADING", "MAP", "POOL", "RAISED", "SENDING", "STARMAP", "Failure", "run"]
+__all__ = ["CALL", "EXECUTOR", "LOADING", "MAP", "POOL", "RAISED", "SENDING", "STARMAP", "Failure", "describe", "run"]
 
 CALL, MAP, STARMAP = range(3)
 """How a task calls its function: once; for each item; for each tuple of arguments."""
@@ -59,8 +66,57 @@ def _failure(error: BaseException, what: int) -> Failure:
     return packed, trace, name, text, what
 
 
-class _Lost(Exception):
-    """The function is not to be found here."""
+_PLAIN = (int, float, str, bytes, bool, type(None))
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 40
+
+
+def _plainly(value: Any) -> str:
+    # No code of the program runs for a message.
+    return _short.repr(value) if type(value) in _PLAIN else f"<{type(value).__name__}>"
+
+
+def name_of(function: Any) -> str:
+    """What a function is called, for a message."""
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    return name if isinstance(name, str) else type(function).__name__
+
+
+def describe(task: tuple[Any, ...], function: Any) -> str:
+    """A call in words, for a message."""
+    mode, _, first, second = task[:4]
+    name = name_of(function)
+    if mode != CALL:
+        n = len(first)
+        return f"{name} for {n} item{'s' * (n != 1)}, the first {_plainly(first[0])}" if n else name
+    shown = [_plainly(value) for value in first[:3]] + ["..."] * (len(first) > 3)
+    shown += [f"{key}={_plainly(value)}" for key, value in list((second or {}).items())[:3]]
+    return f"{name}({', '.join(shown)})"
+
+
+def sow(seed: int, at: int) -> None:
+    """Seed the generators of `random` and, where it is loaded, of NumPy for the task number `at`."""
+    digest = hashlib.blake2b(f"{seed}/{at}".encode(), digest_size=16).digest()
+    random.seed(digest)
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(list(memoryview(digest).cast("I")))
+
+
+class _Limited:
+    """The data of this process is limited while a task runs."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+
+    def __enter__(self) -> None:
+        self._old = resource.getrlimit(resource.RLIMIT_DATA)
+        most = self._old[1]
+        soft = self._limit if most == resource.RLIM_INFINITY else min(self._limit, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, most))
+
+    def __exit__(self, *exc: object) -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, self._old)
 
 
 class _Tasks:
@@ -81,14 +137,32 @@ class _Tasks:
             known = self._known[function] = self._functions.item(function)
         return known
 
-    def _call(self, task: tuple[int, Any, Any, Any]) -> Any:
-        mode, function, first, second = task
+    def _call(self, task: tuple[Any, ...]) -> Any:
+        mode, function, first, second = task[:4]
         call = self._function(function)
+        if len(task) > 4:
+            return self._call_with(task[4], mode, call, first, second)
         if mode == CALL:
             return call(*first, **second) if second else call(*first)
         began = perf_counter_ns()
         results = list(map(call, first) if mode == MAP else starmap(call, first))
         return perf_counter_ns() - began, results
+
+    def _call_with(self, options: dict[str, int], mode: int, call: Any, first: Any, second: Any) -> Any:
+        memory, seed, at = options.get("memory"), options.get("seed"), options.get("at", 0)
+        with _Limited(memory) if memory else nullcontext():
+            if mode == CALL:
+                if seed is not None:
+                    sow(seed, at)
+                return call(*first, **(second or {}))
+            began = perf_counter_ns()
+            results = []
+            for item in first:
+                if seed is not None:
+                    sow(seed, at)
+                results.append(call(item) if mode == MAP else call(*item))
+                at += 1
+            return perf_counter_ns() - began, results
 
     def one(self) -> bool:
         """Do one task. False: there will be none any more."""
@@ -119,15 +193,24 @@ class _Tasks:
         except BaseException as error:
             if board.current is None:  # a signal, after it was sent
                 raise
-            board.finish(_failure(self._unsendable(error, result), SENDING), True, bell)
+            board.finish(self._unsendable(error, result, task), True, bell)
         return True
 
-    def _unsendable(self, error: BaseException, result: Any) -> BaseException:
+    def _unsendable(self, error: BaseException, result: Any, task: tuple[Any, ...]) -> Failure:
+        from phalanx.multiprocessing._why import explain
+
+        explain(error, result, f"the result of {describe(task, self._function(task[1]))}")
         if self._style == EXECUTOR:
-            return error
+            return _failure(error, SENDING)
         from multiprocessing.pool import MaybeEncodingError
 
-        return MaybeEncodingError(error, result)
+        try:
+            told: BaseException = MaybeEncodingError(error, result)
+        except Exception:  # its repr() fails as well
+            return _failure(error, SENDING)
+        for note in getattr(error, "__notes__", ()):
+            told.add_note(note)
+        return _failure(told, SENDING)
 
 
 def run(
@@ -136,11 +219,16 @@ def run(
     functions: Any,
     reports: Any,
     style: int,
+    seat: int,
     initializer: Callable[..., object] | None,
     initargs: Iterable[Any],
     max_tasks: int | None,
 ) -> None:
     """Work until the board is closed, or for `max_tasks` tasks."""
+    # The master ends its workers itself; a task may have children of its own.
+    this: Any = process.current_process()
+    this._config["daemon"] = False
+    board.sit(seat)
     if initializer is not None:
         try:
             initializer(*initargs)

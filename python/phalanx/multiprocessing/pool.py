@@ -20,7 +20,8 @@ from multiprocessing import TimeoutError, util
 from types import GenericAlias
 
 from phalanx.multiprocessing import _worker
-from phalanx.multiprocessing._crew import Crew, Job
+from phalanx.multiprocessing._crew import Crew, Job, goes_by_value
+from phalanx.multiprocessing._options import PLAIN, Options
 from phalanx.multiprocessing._thread_crew import ThreadCrew
 
 TYPE_CHECKING = False
@@ -53,28 +54,6 @@ def _with_cause(error: BaseException, remote: str | None) -> BaseException:
     if remote:
         error.__cause__ = RemoteTraceback(f'\n"""\n{remote}"""')
     return error
-
-
-class _Options:
-    """What `options()` sets for the tasks of a view."""
-
-    __slots__ = ("retries", "timeout")
-
-    def __init__(self, timeout: float | None = None, retries: int = 0) -> None:
-        if timeout is not None and not timeout > 0:
-            raise ValueError("timeout must be more than 0 seconds, or None")
-        if retries < 0:
-            raise ValueError("retries must be at least 0")
-        self.timeout = timeout
-        self.retries = retries
-
-    def apply(self, job: Job) -> Job:
-        job.limit = self.timeout
-        job.tries = self.retries
-        return job
-
-
-_PLAIN = _Options()
 
 
 class _Call(Job):
@@ -164,19 +143,20 @@ ApplyResult = AsyncResult
 class _Chunk(Job):
     """A part of a map."""
 
-    __slots__ = ("_map", "_start")
+    __slots__ = ("_many", "_map", "_start")
 
     def __init__(self, result: MapResult, mode: int, function: Any, items: Any, start: int) -> None:
         super().__init__(mode, function, items)
         self._map = result
         self._start = start
+        self._many = 1 if mode == _worker.CALL else len(items)
 
     def succeed(self, value: Any) -> None:
         spent, results = value
         self._map._take(self._start, results, spent)
 
     def fail(self, error: BaseException, remote: str | None) -> None:
-        self._map._miss(_with_cause(error, remote))
+        self._map._miss(_with_cause(error, remote), self._many)
 
 
 class _Item(_Chunk):
@@ -198,7 +178,7 @@ class MapResult(AsyncResult):
         items: list[Any],
         mode: int,
         chunksize: int | None,
-        options: _Options,
+        options: Options,
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[Any], object] | None,
     ) -> None:
@@ -214,6 +194,8 @@ class MapResult(AsyncResult):
         self._value = [None] * len(items)
         self._error: BaseException | None = None
         self._each = 0.0  # nanoseconds that an item takes, as far as seen
+        self._ended = 0
+        self._note = options.begin(len(items), _worker.name_of(function))
         self._guard = threading.RLock()
         self._window = max(_AHEAD_LEAST, _AHEAD * self._workers) if chunksize else 2 * self._workers
         if items:
@@ -244,7 +226,7 @@ class MapResult(AsyncResult):
                     job = _Item(self, _worker.CALL, self._function, tuple(args), start)
                 else:
                     job = _Chunk(self, self._mode, self._function, items, start)
-                self._crew.submit(self._options.apply(job))
+                self._crew.submit(self._options.apply(job, start))
 
     def _take(self, start: int, results: Any, spent: int) -> None:
         with self._guard:
@@ -252,16 +234,23 @@ class MapResult(AsyncResult):
             self._value[start : start + n] = results
             if spent:
                 self._each = max(1.0, spent / n) if not self._each else (self._each + max(1.0, spent / n)) / 2
-            self._closed_one()
+            self._closed_one(n)
 
-    def _miss(self, error: BaseException) -> None:
+    def _miss(self, error: BaseException, n: int) -> None:
         with self._guard:
             if self._error is None:
                 self._error = error
-            self._closed_one()
+            self._closed_one(n)
 
-    def _closed_one(self) -> None:
+    def _closed_one(self, n: int) -> None:
         self._open -= 1
+        self._ended += n
+        if self._note is not None:
+            try:
+                self._note(self._ended)
+            except Exception as error:  # the program's own
+                self._note = None
+                self._error = self._error or error
         if self._next < len(self._items):
             if self._crew.terminated:
                 self._next = len(self._items)
@@ -281,7 +270,7 @@ class IMapIterator:
     _ordered = True
 
     def __init__(
-        self, pool: Pool, function: Any, iterable: Iterable[Any], chunksize: int, mode: int, options: _Options
+        self, pool: Pool, function: Any, iterable: Iterable[Any], chunksize: int, mode: int, options: Options
     ) -> None:
         self._pool: Pool | None = pool
         self._crew = pool._crew
@@ -296,6 +285,8 @@ class IMapIterator:
         self._count: int | None = None  # how many there are, once that is known
         self._now: Iterator[Any] = iter(())
         self._stop = False
+        self._ended_items = 0
+        self._note = options.begin(None, _worker.name_of(function))
         feeder = _Feeder(self)
         threading.Thread(target=feeder.run, args=(iter(iterable),), name="phalanx-imap", daemon=True).start()
 
@@ -335,7 +326,10 @@ class IMapIterator:
 
     __next__ = next
 
-    def _arrived(self, at: int, success: bool, value: Any) -> None:
+    def _arrived(self, at: int, success: bool, value: Any, n: int = 0) -> None:
+        self._ended_items += n
+        if self._note is not None and n:
+            self._note(self._ended_items)
         self._results[at] = (success, value)
         self._order.append(at)
 
@@ -379,7 +373,7 @@ class _Feeder:
                 break
             job: Job = _Part(self._results, count, self._mode, self._function, chunk)
             try:
-                self._crew.submit(self._options.apply(job))
+                self._crew.submit(self._options.apply(job, count * self._size))
             except RuntimeError as ended:
                 error = ended
                 break
@@ -413,19 +407,20 @@ class _Part(Job):
     def succeed(self, value: Any) -> None:
         results = self._results()
         if results is not None:
-            results._arrived(self._at, True, (value,) if self._single else value[1])
+            values = (value,) if self._single else value[1]
+            results._arrived(self._at, True, values, len(values))
 
     def fail(self, error: BaseException, remote: str | None) -> None:
         results = self._results()
         if results is not None:
-            results._arrived(self._at, False, _with_cause(error, remote))
+            results._arrived(self._at, False, _with_cause(error, remote), 1)
 
 
 class _Verbs:
     """What a pool and its views do."""
 
     _crew: Crew
-    _given: _Options
+    _given: Options
 
     def _whole(self) -> Pool:
         raise NotImplementedError
@@ -537,7 +532,7 @@ class Pool(_Verbs):
         context: Any = None,
     ) -> None:
         self._state = INIT
-        self._given = _PLAIN
+        self._given = PLAIN
         if context is None:
             from phalanx.multiprocessing import get_context
 
@@ -560,6 +555,7 @@ class Pool(_Verbs):
             initargs=tuple(initargs),
             max_tasks=maxtasksperchild,
             reports=context.SimpleQueue(),
+            by_value=goes_by_value(context.get_start_method()),
         )
         self._pool = crew.workers
         try:
@@ -596,13 +592,36 @@ class Pool(_Verbs):
         if not self._crew.terminated:
             self._crew.fill()
 
-    def options(self, *, timeout: float | None = None, retries: int = 0) -> PoolView:
-        """Return a view of this pool whose tasks have these options; every verb works on it.
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        memory: int | None = None,
+        seed: int | None = None,
+        progress: bool = False,
+        on_progress: Callable[[int, int | None], object] | None = None,
+    ) -> PoolView:
+        """Return a view of this pool whose tasks have these options; every verb works on it. A chunk of a map is one task.
 
-        timeout: seconds that one task may take; then its worker is ended and replaced, and the caller gets TimeoutError. A chunk
-        of a map is one task. retries: how often a task is run again in another worker if its worker dies.
+        - timeout: seconds that a task may take; then its worker is ended and replaced, and the caller gets TimeoutError. A thread
+          goes on, and only its result is dropped.
+        - retries: how often a task is run again in another worker if its worker dies.
+        - memory: bytes of data that a worker may have while it runs the task; beyond, MemoryError is raised in it. Not for threads.
+        - seed: seeds `random`, and `numpy.random` where NumPy is loaded, for each item by its number, so results do not depend
+          on the workers. Not for threads.
+        - progress: show how many items of a map have ended, by tqdm if it is installed.
+        - on_progress: called with the number of items that have ended, and of all of them or None.
         """
-        return PoolView(self, _Options(timeout, retries))
+        return PoolView(self, Options(timeout, retries, memory, seed, progress, on_progress))
+
+    def statistics(self) -> list[dict[str, Any]]:
+        """What the workers have done so far, a dict for each seat of the pool.
+
+        `worker` and `pid` are of the process that sits there now, `restarts` how many sat there before. Of all of them: `tasks`,
+        `busy` and `waiting` in seconds, `bytes` of tasks and results.
+        """
+        return self._crew.statistics()
 
     def close(self) -> None:
         """Take no more tasks. Workers end when all are done."""
@@ -646,7 +665,7 @@ class ThreadPool(Pool):
         initargs: Iterable[Any] = (),
     ) -> None:
         self._state = INIT
-        self._given = _PLAIN
+        self._given = PLAIN
         if processes is None:
             processes = _processors()
         if processes < 1:
@@ -664,7 +683,7 @@ class ThreadPool(Pool):
 class PoolView(_Verbs):
     """A pool with options: see `Pool.options`."""
 
-    def __init__(self, pool: Pool, given: _Options) -> None:
+    def __init__(self, pool: Pool, given: Options) -> None:
         self._pool = pool
         self._given = given
 

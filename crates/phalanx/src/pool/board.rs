@@ -14,6 +14,8 @@ use std::ptr;
 pub const SLOTS: usize = 1024;
 /// Bytes that travel in a slot itself.
 pub const ROOM: usize = 192;
+/// Workers whose doings are counted one by one; those beyond share the last row.
+pub const SEATS: usize = 128;
 
 const FREE: u64 = 0;
 const READY: u64 = 1;
@@ -45,8 +47,24 @@ pub struct Board {
     heed: AtomicU32,
     /// The master's own thread sleeps until the bell rings.
     drowsy: AtomicU32,
+    /// What the workers did, by their seats.
+    tallies: [Tally; SEATS],
     order: [AtomicU32; SLOTS],
     slots: [Slot; SLOTS],
+}
+
+/// What the workers in one seat of a pool have done. Each is written by the worker that sits there.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Tally {
+    /// Tasks finished.
+    pub tasks: AtomicU64,
+    /// Nanoseconds spent on them.
+    pub busy: AtomicU64,
+    /// Nanoseconds spent waiting for one.
+    pub waiting: AtomicU64,
+    /// Bytes of tasks and results.
+    pub bytes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -114,6 +132,21 @@ fn worker_of(state: u64) -> u32 {
     (state >> 32) as u32
 }
 
+impl Thing<'_> {
+    /// How many bytes it has.
+    pub fn len(&self) -> u64 {
+        match *self {
+            Self::Small(_, bytes) => bytes.len() as u64,
+            Self::Large(_, _, len) => len,
+        }
+    }
+
+    /// Has it none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 impl Board {
     /// The kind of a board's object in the arena.
     pub const OBJECT: u32 = 0x62;
@@ -175,6 +208,11 @@ impl Board {
             What::Large(kind, block, len)
         };
         (found, what & FAILED != 0)
+    }
+
+    /// What the workers in a seat have done.
+    pub fn tally(&self, seat: usize) -> &Tally {
+        &self.tallies[seat.min(SEATS - 1)]
     }
 
     // ---------------------------------------------------------------- the master

@@ -3,4 +3,4 @@
 
 mod board;
 
-pub use board::{Board, Ended, ROOM, SLOTS, Taken, Thing, What};
+pub use board::{Board, Ended, ROOM, SEATS, SLOTS, Taken, Tally, Thing, What};

@@ -17,7 +17,8 @@ from time import monotonic
 
 from phalanx.concurrent.futures._base import Future
 from phalanx.multiprocessing import _worker
-from phalanx.multiprocessing._crew import Crew, Job
+from phalanx.multiprocessing._crew import Crew, Job, goes_by_value
+from phalanx.multiprocessing._options import PLAIN, Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ class _Call(Job):
 
     __slots__ = ("future",)
 
-    def __init__(self, future: ProcessFuture, function: Any, args: Any, kwargs: Any) -> None:
-        super().__init__(_worker.CALL, function, args, kwargs)
+    def __init__(self, future: ProcessFuture, mode: int, function: Any, first: Any, second: Any) -> None:
+        super().__init__(mode, function, first, second)
         self.future = future
 
     def succeed(self, value: Any) -> None:
@@ -201,6 +202,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             reports=self._mp_context.SimpleQueue(),
             lazy=self._safe_to_dynamically_spawn_children,
             forget=partial(_forget_worker, self._processes),
+            by_value=goes_by_value(self._mp_context.get_start_method()),
         )
         if not self._safe_to_dynamically_spawn_children:
             crew.fill()
@@ -217,6 +219,9 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
 
         Raises RuntimeError after shutdown() or while the interpreter ends, BrokenProcessPool if no worker can begin.
         """
+        return self._submit(PLAIN, None, _worker.CALL, fn, args, kwargs or None)
+
+    def _submit(self, given: Options, at: int | None, mode: int, fn: Any, first: Any, second: Any) -> ProcessFuture:
         with self._shutdown_lock:
             crew = self._crew
             if crew is not None and crew.broken is not None:
@@ -228,10 +233,10 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             if crew is None:
                 crew = self._begin()
             future = ProcessFuture()
-            job = _Call(future, fn, args, kwargs or None)
+            job = _Call(future, mode, fn, first, second)
             future._crew = crew
             future._job = job
-            crew.submit(job)
+            crew.submit(given.apply(job, at))
             if self._safe_to_dynamically_spawn_children:
                 crew.grow()
         return future
@@ -249,6 +254,17 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         timeout: seconds from now until the last result. chunksize: calls in one task. buffersize: submit only so many tasks
         before the first result is asked for; None submits all at once.
         """
+        return self._map(PLAIN, fn, iterables, timeout, chunksize, buffersize)
+
+    def _map(
+        self,
+        given: Options,
+        fn: Any,
+        iterables: tuple[Iterable[Any], ...],
+        timeout: float | None,
+        chunksize: int,
+        buffersize: int | None,
+    ) -> Iterator[Any]:
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and not isinstance(buffersize, int):
@@ -257,15 +273,36 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else timeout + monotonic()
         rows = zip(*iterables)  # noqa: B905  as the standard library: the shortest decides
-        if chunksize == 1:
-            futures = (self.submit(fn, *row) for row in rows)
-        else:
-            chunks = iter(lambda: tuple(islice(rows, chunksize)), ())
-            futures = (self.submit(_call_each, fn, chunk) for chunk in chunks)
+        chunks = chunksize > 1
+        parts = iter(lambda: tuple(islice(rows, chunksize)), ()) if chunks else rows
+        mode = _worker.STARMAP if chunks else _worker.CALL
+        futures = (
+            self._submit(given, at * chunksize, mode, fn, part, None) for at, part in enumerate(parts)
+        )
         begun = list(futures if buffersize is None else islice(futures, buffersize))
+        note = given.begin(None if buffersize else len(begun), _worker.name_of(fn))
+        if note is not None:
+            _count(begun, note)
         begun.reverse()
         rest = iter(()) if buffersize is None else futures
-        return _results(begun, rest, end, chunksize > 1)
+        return _results(begun, rest, end, chunks)
+
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        memory: int | None = None,
+        seed: int | None = None,
+        progress: bool = False,
+        on_progress: Callable[[int, int | None], object] | None = None,
+    ) -> ExecutorView:
+        """Return a view of this executor whose calls have these options: see `phalanx.multiprocessing.pool.Pool.options`."""
+        return ExecutorView(self, Options(timeout, retries, memory, seed, progress, on_progress))
+
+    def statistics(self) -> list[dict[str, Any]]:
+        """What the workers have done so far: see `phalanx.multiprocessing.pool.Pool.statistics`."""
+        return [] if self._crew is None else self._crew.statistics()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; with `wait`, return when all are done. cancel_futures: cancel those that have not begun."""
@@ -302,8 +339,34 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         self.shutdown(wait=False, cancel_futures=True)
 
 
-def _call_each(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
-    return [fn(*row) for row in chunk]
+class ExecutorView:
+    """An executor with options: see `ProcessPoolExecutor.options`."""
+
+    def __init__(self, executor: ProcessPoolExecutor, given: Options) -> None:
+        self._executor = executor
+        self._given = given
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ProcessFuture:
+        """See `ProcessPoolExecutor.submit`."""
+        return self._executor._submit(self._given, None, _worker.CALL, fn, args, kwargs or None)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """See `ProcessPoolExecutor.map`."""
+        return self._executor._map(self._given, fn, iterables, timeout, chunksize, buffersize)
+
+
+def _count(futures: list[Any], note: Callable[[int], None]) -> None:
+    """Have `note` told of each future that ends."""
+    numbers = count(1)
+    for future in futures:
+        future.add_done_callback(lambda _: note(next(numbers)))
 
 
 def _results(begun: list[Any], rest: Iterator[Any], end: float | None, chunks: bool) -> Iterator[Any]:
@@ -311,7 +374,7 @@ def _results(begun: list[Any], rest: Iterator[Any], end: float | None, chunks: b
     try:
         while begun:
             if chunks:
-                values = _next(begun, rest, end)
+                values = _next(begun, rest, end)[1]
                 values.reverse()
                 while values:
                     yield values.pop()
