@@ -63,6 +63,8 @@ struct Node {
     enders: AtomicU64,
     /// Where the place stands at which the lock was taken, 0: nowhere.
     taken: AtomicU64,
+    /// The word that is to be 1 if the sleeper dies in the queue, 0: none.
+    word: AtomicU64,
     os_id: AtomicU32,
     reason: [AtomicU64; 3],
     place: [AtomicU64; 10],
@@ -401,6 +403,7 @@ fn enqueue_at(
         offset_of(arena, how.taken)
     };
     node.taken.store(taken, Ordering::Relaxed);
+    node.word.store(0, Ordering::Relaxed);
     let os_id = roster::me().os_id.load(Ordering::Relaxed);
     node.os_id.store(os_id, Ordering::Relaxed);
     let word = owner.map_or(0, |word| offset_of(arena, super::key_of(word)));
@@ -609,6 +612,13 @@ impl Ticket {
         self.mark
     }
 
+    /// Should the sleeper die in the queue, `word` will be 1; it lies in the object that the key lies in.
+    pub fn leave_word(&self, word: &AtomicU32) {
+        let (arena, lot) = here();
+        let offset = offset_of(arena, super::key_of(word));
+        lot.node(self.at).word.store(offset, Ordering::Relaxed);
+    }
+
     /// Leaves the queue with `ending`, or with the wake-up that came first.
     fn leave(mut self, ending: Wakeup) -> Wakeup {
         let Some(token) = self.pull() else {
@@ -734,6 +744,13 @@ fn mourn(number: u32) {
         let waited = lot.with(bucket_of(key), |bucket| {
             let waited = is_its() && node.queued.load(Ordering::Acquire) == bucket_of(key) as u32 + 1;
             if waited {
+                let word = node.word.load(Ordering::Relaxed);
+                if word != 0 {
+                    // First: as long as the node is queued the word is meant for it, and whoever buries after us does it again.
+                    // SAFETY: the dead still holds the object: its seat is given up after this.
+                    unsafe { arena.word(word) }.store(1, Ordering::Release);
+                }
+                reach(Point::Mourn);
                 node.queued.store(0, Ordering::Release);
                 lot.unlink(bucket, at);
             }
