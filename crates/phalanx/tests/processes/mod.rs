@@ -199,6 +199,14 @@ impl Child {
         }
     }
 
+    /// Is it stopped by a signal?
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('T'))
+    }
+
     /// Waits for its end, reaps it, and says so to the tree.
     pub fn ending(&mut self) -> Ending {
         let (pid, number) = (self.pid, self.number);
