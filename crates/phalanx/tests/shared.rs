@@ -750,6 +750,35 @@ fn a_barrier_whose_undertaker_dies() {
     });
 }
 
+/// An undertaker so slow that its round is broken, and the next one has begun, before it tells anybody.
+#[test]
+fn a_barrier_whose_undertaker_is_late() {
+    alone("a_barrier_whose_undertaker_is_late", || {
+        let barrier = Placed::new(Barrier::new(2));
+        let mut victim = fork(|| {
+            meet(&barrier, &meeting(), || ());
+        });
+        until_asleep(1);
+        victim.kill();
+        until("its end", || victim.has_ended());
+        let undertaker = fork(|| {
+            point::arm_to_stop("mourn", 2);
+            assert!(tree::is_dead(victim.number));
+        });
+        until("it stops", || undertaker.is_stopped());
+        assert!(barrier.is_broken());
+        barrier.reset();
+        let member = fork(|| assert_eq!(meet(&barrier, &meeting(), || ()), Met::Passed));
+        until_asleep(1);
+        undertaker.signal(libc::SIGCONT);
+        undertaker.join();
+        until_asleep(1);
+        assert_eq!(meet(&barrier, &meeting(), || ()), Met::Last);
+        member.join();
+        assert_eq!(victim.ending(), Ending::Killed(libc::SIGKILL));
+    });
+}
+
 /// A round that is over is over, whoever dies of those who passed.
 #[test]
 fn the_next_round_does_not_suffer_from_the_last() {

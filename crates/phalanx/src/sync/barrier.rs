@@ -240,10 +240,13 @@ impl<S: Space> Barrier<S> {
                 Wakeup::Unparked(RETRY) => return Passage::Retry,
                 // Whoever comes early belongs to no round that could break.
                 Wakeup::Unparked(PEER_DIED) if round == EARLY => return Passage::Retry,
-                Wakeup::Unparked(PEER_DIED) => {
-                    self.forsake(Round(round));
-                    return Passage::Broken;
-                }
+                Wakeup::Unparked(PEER_DIED) => match self.outlive(round, how) {
+                    Ok(passage) => return passage,
+                    Err(ticket) => {
+                        wakeup = S::sleep(ticket, how);
+                        continue;
+                    }
+                },
                 Wakeup::Stopped(Stopped::Hopeless) if !bereft.inner.is_hopeless() => {
                     self.finish(BROKEN, |state| {
                         let bereft = self.is_bereft();
@@ -268,6 +271,21 @@ impl<S: Space> Barrier<S> {
                 Err(ticket) => wakeup = S::sleep(ticket, &patient),
             }
         }
+    }
+
+    /// Somebody has died in the queue. Mostly of this round, which is broken then by `lost`; but an undertaker that is slow may
+    /// come too late for that round and wake those of the next: they queue up again.
+    fn outlive(&self, round: u64, how: &How<'_>) -> Result<Passage, S::Ticket> {
+        self.with(|state| {
+            if state.round() == round {
+                return self.queue_up(how, round).map_or(Ok(Passage::Broken), Err);
+            }
+            Ok(if state.breaks == round as u32 {
+                Passage::Passed
+            } else {
+                Passage::Broken
+            })
+        })
     }
 
     /// The second half of [`Passage::Stopped`]: breaks the round that the thread has left, unless it is over already. In

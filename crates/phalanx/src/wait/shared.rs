@@ -756,6 +756,7 @@ fn mourn(number: u32) {
             }
             waited
         });
+        reach(Point::Mourn);
         if waited && node.flags.load(Ordering::Relaxed) & ROLE == Role::Meet as u32 {
             take_at(lot, key, usize::MAX, |_, _| {}).wake(PEER_DIED);
         }
