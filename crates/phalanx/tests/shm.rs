@@ -621,6 +621,11 @@ fn forks_of_every_kind() {
 
         tree::conceive();
         tree::delivered();
+        tree::forked(0);
+        assert_eq!(tree::living(), [tree::number()], "a fork that failed");
+
+        tree::conceive();
+        tree::delivered();
         let child = fork(|| ());
         child.join();
         drop(handle);
@@ -629,6 +634,160 @@ fn forks_of_every_kind() {
             tree::patrol();
             tree::living() == [tree::number()] && used() == before
         });
+    });
+}
+
+/// A child that dies before it has entered is not waited for, once its parent has told its pid.
+#[test]
+fn a_child_that_never_enters() {
+    alone("a_child_that_never_enters", || {
+        let before = used();
+        let handle = Handle::new(KIND, 100).unwrap();
+        let name = handle.name();
+        for told_first in [true, false] {
+            tree::conceive();
+            let go = Gate::new();
+            // SAFETY: the child does nothing but wait and die.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                go.pass();
+                phalanx::sys::die();
+            }
+            tree::delivered();
+            let unborn = tree::living().into_iter().find(|&other| other != tree::number());
+            let unborn = unborn.unwrap();
+            if told_first {
+                tree::forked(pid as u32);
+            }
+            assert!(!tree::is_dead(unborn), "it may come");
+            go.open();
+            let mut status = 0;
+            // SAFETY: plain system calls and a struct of plain numbers; it stays a zombie.
+            unsafe {
+                let mut info: libc::siginfo_t = std::mem::zeroed();
+                let waited = libc::waitid(
+                    libc::P_PID,
+                    pid as u32,
+                    &raw mut info,
+                    libc::WEXITED | libc::WNOWAIT,
+                );
+                assert_eq!(waited, 0);
+            }
+            if !told_first {
+                assert!(!tree::is_dead(unborn), "nobody knows");
+                tree::forked(pid as u32);
+            }
+            assert!(tree::is_dead(unborn));
+            // SAFETY: a plain system call.
+            unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            buried(unborn);
+            assert_eq!(handle.holders(), [tree::number()]);
+        }
+        drop(handle);
+        assert!(!name.is_held() && used() == before);
+    });
+}
+
+/// Neither its pid nor its start time changes when a process becomes another program.
+#[test]
+fn a_process_that_becomes_another_program() {
+    alone("a_process_that_becomes_another_program", || {
+        let handle = Handle::new(KIND, 100).unwrap();
+        let go = Gate::new();
+        let child = fork(|| {
+            go.pass();
+            let arguments = [c"sleep".as_ptr(), c"600".as_ptr(), std::ptr::null()];
+            // SAFETY: the strings live as long as this program.
+            unsafe { libc::execvp(arguments[0], arguments.as_ptr()) };
+        });
+        assert!(!tree::is_dead(child.number));
+        assert_eq!(handle.holders(), [tree::number(), child.number]);
+        go.open();
+        buried(child.number);
+        assert!(!child.has_ended());
+        assert_eq!(handle.holders(), [tree::number()]);
+    });
+}
+
+/// What is pickled for a child is held by it before it comes, and let go if it does not.
+#[test]
+fn a_child_holds_what_it_was_given() {
+    alone("a_child_holds_what_it_was_given", || {
+        let before = used();
+        let pack = |number| {
+            let handle = Handle::new(KIND, 100).unwrap();
+            assert_eq!(shm::pack_for(number), 0);
+            let packed = handle.pack();
+            assert_eq!(shm::pack_for(0), number);
+            (handle.name(), packed)
+        };
+        let failed = tree::expect();
+        let (name, _) = pack(failed);
+        assert!(name.is_held() && !tree::is_dead(failed), "as long as we live");
+        tree::miscarried(failed);
+        assert!(!name.is_held() && used() == before);
+
+        // The child enters under the number that its own fork was given first, as one of a fork server does.
+        for ends_well in [true, false] {
+            let number = tree::expect();
+            let (name, (tree_id, packed)) = pack(number);
+            let go = Gate::new();
+            let child = fork(|| {
+                go.pass();
+                if !ends_well {
+                    phalanx::sys::die();
+                }
+                let old = tree::number();
+                assert!(tree::enter_as(number));
+                assert_eq!((tree::number(), tree::number_of(tree::me())), (number, number));
+                buried(old);
+                let handle = Handle::unpack(tree_id, packed, KIND).unwrap();
+                assert_eq!(handle.holders(), [number]);
+                drop(handle);
+                // It comes a second time, and the first one is gone by then.
+                let handle = Handle::unpack(tree_id, packed, KIND).unwrap();
+                shm::begin();
+                assert_eq!(handle.holders(), [number]);
+                drop(handle);
+                assert!(!name.is_held());
+            });
+            tree::started(number, child.pid as u32);
+            tree::miscarried(number);
+            assert_eq!(shm::holders(name.offset), [number], "it has a pid");
+            go.open();
+            if ends_well {
+                child.join();
+            } else {
+                child.perish();
+            }
+            buried(number);
+            until("all to be given back", || !name.is_held() && used() == before);
+        }
+    });
+}
+
+/// A parent that dies before it has launched the child that it expects.
+#[test]
+fn nobody_expects_the_child_of_the_dead() {
+    alone("nobody_expects_the_child_of_the_dead", || {
+        let handle = Handle::new(KIND, 100).unwrap();
+        let seen = words(1);
+        let parent = fork(|| {
+            let number = tree::expect();
+            shm::pack_for(number);
+            handle.pack();
+            seen[0].store(u64::from(number), Ordering::Release);
+            phalanx::sys::die();
+        });
+        let number = loop {
+            match seen[0].load(Ordering::Acquire) {
+                0 => thread::yield_now(),
+                number => break number as u32,
+            }
+        };
+        parent.perish();
+        buried(number);
+        assert_eq!(handle.holders(), [tree::number()]);
     });
 }
 

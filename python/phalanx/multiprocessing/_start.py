@@ -15,6 +15,7 @@ them under the standard classes as well.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from _thread import RLock as _RLock  # the original one
@@ -27,7 +28,7 @@ from phalanx import _settings
 
 TYPE_CHECKING = False  # `typing` costs more to import than all of this module
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Any
 
@@ -128,6 +129,25 @@ def unguarded(process: str, place: str, line: str) -> Exception:
     return errors.StartError(text.format(name=process, place=place, line=line), process, place, texts["hint.guard"])
 
 
+def pickled_start(popen: Any, process: Any, report: Callable[[], Any]) -> memoryview:
+    """What the child of `popen` is to begin with: the preparation data and its process object.
+
+    From here on the child is in the tree, as the process `popen._number`, and holds what is pickled for it: whoever
+    waits at the other end of a pipe learns if it dies, or never begins. For `report` see `preparation_data`; it is made
+    here.
+    """
+    buffer = io.BytesIO()
+    before = _core.pickle_for(popen._number)
+    _context.set_spawning_popen(popen)
+    try:
+        reduction.dump(preparation_data(process._name, report()), buffer)
+        reduction.dump(process, buffer)
+    finally:
+        _context.set_spawning_popen(None)
+        _core.pickle_for(before)
+    return buffer.getbuffer()
+
+
 def hold_ends(popen: Any, parent_end: int, *others: int) -> None:
     """Give descriptors to the object of a process: they are closed with it.
 
@@ -200,18 +220,19 @@ class _Beginning:
     def __reduce__(self) -> tuple[Any, ...]:
         spawning = _context.get_spawning_popen() is not None
         tree = reduction.DupFd(_core.tree_fd()) if spawning else None
-        return _begin, (tree, mode_of_standard_modules(), _adopted, self.report)
+        number = getattr(_context.get_spawning_popen(), "_number", 0)
+        return _begin, (tree, number, mode_of_standard_modules(), _adopted, self.report)
 
 
 # ---------------------------------------------------------------- in the child
 
 
-def _begin(tree: Any, mode: str | None, standard_too: bool, report: Any) -> None:
+def _begin(tree: Any, number: int, mode: str | None, standard_too: bool, report: Any) -> None:
     if _ahead:
         _make_room()
     if tree is not None:
         fd = tree.detach()
-        _core.tree_attach(fd)
+        _core.tree_attach(fd, number)
         os.close(fd)
     if mode is not None:
         import phalanx
@@ -262,7 +283,7 @@ def begin_process(process: Any, parent_sentinel: int | None) -> None:
     """The last step before a child calls the standard `_bootstrap`: from here on it is the program's."""
     if isinstance(sys.excepthook, _LastWords):
         sys.excepthook.end()
-    _core.process_name(process._name)
+    _core.process_begins(process._name)
     if parent_sentinel is None or getattr(process, "outlive_parent", False) or _settings.orphan_rule() == "keep":
         return
     _core.die_with_parent(process._parent_pid, parent_sentinel)

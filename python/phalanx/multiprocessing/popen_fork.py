@@ -138,5 +138,8 @@ class Popen(Waiting, popen_fork.Popen):
     """A process started by `fork`."""
 
     def _launch(self, process_obj: Any) -> None:
-        super()._launch(process_obj)  # type: ignore[misc]
+        try:
+            super()._launch(process_obj)  # type: ignore[misc]
+        finally:
+            _start._core.fork_done(self.__dict__.get("pid", 0))
         _start.take_ends(self.finalizer)

@@ -50,9 +50,11 @@ pub fn tree_fd() -> PyResult<i32> {
         .ok_or_else(|| PyRuntimeError::new_err("no shared segment"))
 }
 
-/// Take over a parent's segment through its descriptor, which stays the caller's.
+/// Take over a parent's segment through its descriptor, which stays the caller's. `number`: what the parent expects this
+/// process as, from child_expected, 0 if it does not.
 #[pyfunction]
-pub fn tree_attach(fd: i32) -> PyResult<()> {
+#[pyo3(signature = (fd, number=0))]
+pub fn tree_attach(fd: i32, number: u32) -> PyResult<()> {
     if fd < 0 {
         return Err(PyValueError::new_err("a descriptor is not negative"));
     }
@@ -60,6 +62,10 @@ pub fn tree_attach(fd: i32) -> PyResult<()> {
     let file = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
     shm::attach(file)
         .map_err(|refused| PyRuntimeError::new_err(format!("cannot join the tree: {refused}")))?;
+    if number != 0 {
+        wait::shared::attend();
+        tree::enter_as(number);
+    }
     object::join_tree()
 }
 
@@ -87,9 +93,42 @@ pub fn fork_child() {
     tree::born();
 }
 
-/// Name this process for reports.
+/// The child that this thread has just forked has this pid; 0: the fork has failed.
 #[pyfunction]
-pub fn process_name(name: &str) {
+pub fn fork_done(pid: u32) {
+    tree::forked(pid);
+}
+
+/// The number in the tree of a child that is to be started, other than by fork.
+#[pyfunction]
+pub fn child_expected() -> PyResult<u32> {
+    object::join_tree()?;
+    Ok(tree::expect())
+}
+
+/// From now on this thread pickles for the child with this number, which holds what is pickled; 0: for nobody in
+/// particular. Returns the number before.
+#[pyfunction]
+pub fn pickle_for(number: u32) -> u32 {
+    shm::pack_for(number)
+}
+
+/// The child with this number has this pid.
+#[pyfunction]
+pub fn child_started(number: u32, pid: u32) {
+    tree::started(number, pid);
+}
+
+/// The child with this number could not be started.
+#[pyfunction]
+pub fn child_failed(number: u32) {
+    tree::miscarried(number);
+}
+
+/// This process has unpickled what it was given at its start; from here on it is the program's. `name` is for reports.
+#[pyfunction]
+pub fn process_begins(name: &str) {
+    shm::begin();
     tree::set_name(name);
 }
 
@@ -184,6 +223,8 @@ unsafe extern "C-unwind" fn wait_for_exit(_: Obj, args: *const Obj, count: isize
 unsafe extern "C-unwind" fn clone_sibling(_: Obj, _: Obj) -> Obj {
     // SAFETY: attached; the template that calls this has one thread.
     unsafe {
+        // All copies run the same program.
+        phalanx::sys::image();
         ffi::PyOS_BeforeFork();
         let made = phalanx::sys::clone_sibling();
         match made {
