@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -594,10 +595,9 @@ fn seats_and_numbers_are_used_again() {
     );
 }
 
-/// A fork that fails, or whose child dies at once, and one that nobody has announced.
 #[test]
-fn forks_of_every_kind() {
-    alone("forks_of_every_kind", || {
+fn a_fork_that_nobody_tells_of() {
+    alone("a_fork_that_nobody_tells_of", || {
         let before = used();
         let handle = Handle::new(KIND, 100).unwrap();
         let seen = words(1);
@@ -619,71 +619,73 @@ fn forks_of_every_kind() {
         buried(number);
         assert_eq!(handle.holders(), [tree::number()]);
 
-        tree::conceive();
-        tree::delivered();
-        tree::forked(0);
-        assert_eq!(tree::living(), [tree::number()], "a fork that failed");
-
-        tree::conceive();
-        tree::delivered();
         let child = fork(|| ());
         child.join();
         drop(handle);
-        // Whoever was conceived and never born is given up after ten seconds.
-        until("the unborn to be given up", || {
+        until("all to be given back", || {
             tree::patrol();
             tree::living() == [tree::number()] && used() == before
         });
     });
 }
 
+/// What each child passes before anything of ours runs in it, to die there.
+static STILLBORN: Mutex<Option<Gate>> = Mutex::new(None);
+
+/// Forks a child that waits, and dies before it enters. Returns its pid and its number.
+fn stillborn() -> (u32, u32) {
+    let others = tree::living();
+    let go = Gate::new();
+    *STILLBORN.lock().unwrap() = Some(go);
+    // SAFETY: the child waits and dies in the first of the fork handlers.
+    let pid = unsafe { libc::fork() };
+    let mut living = tree::living().into_iter();
+    let number = living.find(|number| !others.contains(number)).unwrap();
+    assert!(!tree::is_dead(number), "it may come");
+    go.open();
+    // SAFETY: a plain system call and a struct of plain numbers; the child stays a zombie.
+    let waited = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOWAIT;
+        libc::waitid(libc::P_PID, pid as u32, &raw mut info, options)
+    };
+    assert_eq!(waited, 0);
+    (pid as u32, number)
+}
+
 /// A child that dies before it has entered is not waited for, once its parent has told its pid.
 #[test]
 fn a_child_that_never_enters() {
+    extern "C" fn child() {
+        if let Some(go) = *STILLBORN.lock().unwrap() {
+            go.pass();
+            phalanx::sys::die();
+        }
+    }
+    // SAFETY: a plain function. In a child the handlers run in the order in which they came: this one is the first.
+    assert_eq!(unsafe { libc::pthread_atfork(None, None, Some(child)) }, 0);
     alone("a_child_that_never_enters", || {
         let before = used();
         let handle = Handle::new(KIND, 100).unwrap();
         let name = handle.name();
-        for told_first in [true, false] {
-            tree::conceive();
-            let go = Gate::new();
-            // SAFETY: the child does nothing but wait and die.
-            let pid = unsafe { libc::fork() };
-            if pid == 0 {
-                go.pass();
-                phalanx::sys::die();
-            }
-            tree::delivered();
-            let unborn = tree::living().into_iter().find(|&other| other != tree::number());
-            let unborn = unborn.unwrap();
-            if told_first {
-                tree::forked(pid as u32);
-            }
-            assert!(!tree::is_dead(unborn), "it may come");
-            go.open();
-            let mut status = 0;
-            // SAFETY: plain system calls and a struct of plain numbers; it stays a zombie.
-            unsafe {
-                let mut info: libc::siginfo_t = std::mem::zeroed();
-                let waited = libc::waitid(
-                    libc::P_PID,
-                    pid as u32,
-                    &raw mut info,
-                    libc::WEXITED | libc::WNOWAIT,
-                );
-                assert_eq!(waited, 0);
-            }
-            if !told_first {
-                assert!(!tree::is_dead(unborn), "nobody knows");
-                tree::forked(pid as u32);
-            }
-            assert!(tree::is_dead(unborn));
-            // SAFETY: a plain system call.
-            unsafe { libc::waitpid(pid, &raw mut status, 0) };
-            buried(unborn);
-            assert_eq!(handle.holders(), [tree::number()]);
-        }
+
+        let (pid, number) = stillborn();
+        assert_eq!(handle.holders(), [tree::number(), number]);
+        assert!(!tree::is_dead(number), "nobody knows");
+        tree::forked(pid);
+        assert!(tree::is_dead(number));
+        buried(number);
+        assert_eq!(handle.holders(), [tree::number()]);
+
+        let (_, number) = stillborn();
+        tree::forked(0);
+        assert!(tree::is_dead(number), "a fork that failed");
+
+        // And what nobody tells is given up after ten seconds.
+        let (_, number) = stillborn();
         drop(handle);
+        assert!(name.is_held());
+        buried(number);
         assert!(!name.is_held() && used() == before);
     });
 }

@@ -37,11 +37,12 @@ _context: Any = _std_context  # private names are used below on purpose
 _process: Any = _std_process
 _MISSING: Any = object()
 
-_guard = _RLock()
+_guard = _RLock()  # who takes it says so first, by `_attend_forks`
+_attends = False
 _adopted = False
 _changes: list[tuple[Any, str, Any, Any]] = []  # owner, name, old, new
-_parent_ends: set[int] = set()  # what tells each child, by being closed, that this process is gone
 _ahead: set[str] = set()  # modules that were loaded in a fork server or a template, and that a child may not want
+_orphans = ""  # the rule for them, as it was when this process began its last child
 _lent = False  # a fork server: the standard modules are patched here, and in a child only if it is told so
 
 
@@ -56,6 +57,7 @@ def adopt() -> None:
     global _adopted
     from phalanx.multiprocessing import process
 
+    _attend_forks()
     with _guard:
         done = {(id(owner), name) for owner, name, _, _ in _changes}
         for owner, name, ours in (*process.hooks(), *_spawn_hooks()):
@@ -72,6 +74,7 @@ def release() -> None:
     Processes that run, and those that wait for them, finish as they began.
     """
     global _adopted
+    _attend_forks()
     with _guard:
         for owner, name, old, ours in reversed(_changes):
             if vars(owner).get(name, _MISSING) is not ours:
@@ -156,25 +159,17 @@ def hold_ends(popen: Any, parent_end: int, *others: int) -> None:
     """
     from multiprocessing import util
 
-    _parent_ends.add(parent_end)
-    popen.finalizer = util.Finalize(popen, _close_ends, (parent_end, *others))
+    _core.hold_end(parent_end)
+    popen.finalizer = util.Finalize(popen, _core.close_ends, (parent_end, *others))
 
 
 def take_ends(finalizer: Any) -> None:
     """The same for the finalizer that the standard library has made after a fork."""
-    sentinel, parent_end = finalizer._args
-    _parent_ends.add(parent_end)
-    finalizer._callback, finalizer._args = _close_ends, (parent_end, sentinel)
+    _core.hold_end(finalizer._args[1])
+    finalizer._callback = _core.close_ends
 
 
-def _close_ends(parent_end: int, *others: int) -> None:
-    _parent_ends.discard(parent_end)  # first: a fork in between must not close a number that means something else
-    for fd in (parent_end, *others):
-        os.close(fd)
-
-
-def _forget_children() -> None:
-    """In a forked child: the processes that its parent has started are not its own."""
+def _after_fork() -> None:
     global _lent
     _guard._at_fork_reinit()  # type: ignore[attr-defined]
     if _lent:
@@ -183,11 +178,14 @@ def _forget_children() -> None:
         _lent = False
         phalanx.uninstall()
         release()
-    while _parent_ends:
-        try:
-            os.close(_parent_ends.pop())
-        except OSError:
-            pass
+
+
+def _attend_forks() -> None:
+    # Not from the start: each hook costs each child pages that it has to copy.
+    global _attends
+    if not _attends:
+        os.register_at_fork(after_in_child=_after_fork)
+        _attends = True
 
 
 class _ParentPath:
@@ -256,6 +254,7 @@ def lend(mode: str | None, usual: Iterable[str], tree: int | None = None) -> Non
 
     import phalanx.multiprocessing
 
+    _attend_forks()
     if tree is not None:
         _core.tree_attach(tree)
         os.close(tree)
@@ -283,10 +282,12 @@ def begin_process(process: Any, parent_sentinel: int | None) -> None:
     """The last step before a child calls the standard `_bootstrap`: from here on it is the program's."""
     if isinstance(sys.excepthook, _LastWords):
         sys.excepthook.end()
-    _core.process_begins(process._name)
-    if parent_sentinel is None or getattr(process, "outlive_parent", False) or _settings.orphan_rule() == "keep":
-        return
-    _core.die_with_parent(process._parent_pid, parent_sentinel)
+    alone = (
+        parent_sentinel is None
+        or getattr(process, "outlive_parent", False)
+        or (_orphans or _settings.orphan_rule()) == "keep"
+    )
+    _core.process_begins(process._name, -1 if alone else parent_sentinel)
 
 
 class _LastWords:
@@ -348,6 +349,3 @@ _OUR_FOLDERS = tuple(
         os.path.join(_LIBRARY, "concurrent", "futures"),
     )
 )
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_children)

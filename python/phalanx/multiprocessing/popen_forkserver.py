@@ -29,6 +29,7 @@ class Popen(Waiting, popen_forkserver.Popen):
 
     _fds: list[int]
     _number: int  # in the tree
+    _by_pid = False  # that is the fork server's to reap, and may be another's by now
 
     def _launch(self, process_obj: Any) -> None:
         report, child_end = os.pipe()
@@ -58,10 +59,6 @@ class Popen(Waiting, popen_forkserver.Popen):
         except BaseException:
             _start._core.child_failed(self._number)
             raise
-
-    def _sleep(self, timeout: float | None) -> bool:
-        # The pid is the fork server's to reap, and may be another's by now.
-        return self._sleep_at(self.sentinel, timeout)
 
     def _reap(self, flag: int) -> int | None:
         if len(self._reaping) > 1:
@@ -107,6 +104,7 @@ def _server_ended(name: str) -> errors.StartError:
 
 def _ensure_server() -> None:
     """Start the fork server if there is none, with phalanx in it."""
+    _start._attend_forks()
     with _start._guard:
         standard = _util.spawnv_passfds
         home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -222,18 +222,6 @@ fn allot(arena: &Arena, parent: u32, since: u64) -> u32 {
     0
 }
 
-/// This thread is about to fork: the child will hold what this process holds then. A no-op without an arena.
-pub fn conceive() {
-    let Some(arena) = arena() else { return };
-    let parent = number();
-    CONCEIVED.set(allot(arena, parent, sys::now()));
-}
-
-/// The parent's half after a fork.
-pub fn delivered() {
-    DELIVERED.set(CONCEIVED.replace(0));
-}
-
 /// The child that this thread forked last is the process `pid`: its death is seen from now on, entered or not. 0: there
 /// was no fork after all.
 pub fn forked(pid: u32) {
@@ -286,13 +274,6 @@ pub fn enter_as(number: u32) -> bool {
     NUMBER.store(number, Ordering::Relaxed);
     bury(arena, before, ALIVE);
     true
-}
-
-/// The child's half after a fork: it enters at once.
-pub fn born() {
-    if arena().is_some() {
-        me();
-    }
 }
 
 /// Names this process for reports; 48 bytes of UTF-8 at the most are kept.
@@ -580,8 +561,10 @@ pub fn certify(activity: u64) {
 
 fn install_fork_handlers() {
     extern "C" fn before() {
-        let conceived = CONCEIVED.get();
-        if let Some(arena) = arena().filter(|_| conceived != 0) {
+        if let Some(arena) = arena() {
+            // The child will hold what this process holds.
+            let conceived = allot(arena, number(), sys::now());
+            CONCEIVED.set(conceived);
             handle::hold_all(arena, arena.process(conceived).seat.load(Ordering::Relaxed));
         }
         ENTERING.hold();
@@ -592,6 +575,7 @@ fn install_fork_handlers() {
         handle::let_go_table();
         THREAD_NUMBERS.let_go();
         ENTERING.let_go();
+        DELIVERED.set(CONCEIVED.replace(0));
     }
     extern "C" fn child() {
         crate::prim::forget_parent();
@@ -601,6 +585,8 @@ fn install_fork_handlers() {
         THREAD_NUMBERS.with(|threads| threads.used.fill(0));
         NUMBER.store(0, Ordering::Relaxed);
         sys::loosen();
+        // At once: until then only the parent may know of us.
+        number();
     }
     if !HANDLERS.swap(true, Ordering::AcqRel) {
         sys::at_fork(before, parent, child);
