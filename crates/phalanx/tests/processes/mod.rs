@@ -152,13 +152,11 @@ pub struct Child {
 /// Forks; the child runs `body` and ends. A panic in it is told by its exit status.
 pub fn fork(body: impl FnOnce()) -> Child {
     let number = words(1);
-    tree::conceive();
     // SAFETY: the threads that do not survive hold no lock that the child needs, and the child ends by `_exit`.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "no fork");
     if pid == 0 {
         die_with_parent();
-        tree::born();
         number[0].store(u64::from(tree::number()), Ordering::Release);
         let code = if catch_unwind(AssertUnwindSafe(body)).is_ok() {
             0
@@ -169,7 +167,6 @@ pub fn fork(body: impl FnOnce()) -> Child {
         // SAFETY: ends the child without running what belongs to its parent.
         unsafe { libc::_exit(code) };
     }
-    tree::delivered();
     until("a child enters", || number[0].load(Ordering::Acquire) != 0);
     Child {
         pid,
