@@ -167,7 +167,7 @@ unsafe fn take_permit(slf: Obj, patience: Patience) -> Obj {
                     None => return raw::boolean(false),
                 }
             } else {
-                let enders = Enders::Holders(this.handle.offset());
+                let enders = object::enders(this.handle.name());
                 raw::wait_shared(slf, &SEMAPHORE, patience.deadline(), enders, |how| {
                     permits.acquire(how)
                 })
@@ -293,7 +293,7 @@ unsafe extern "C-unwind" fn wait_event(slf: Obj, args: *const Obj, count: isize,
         if event.is_set() || patience == Patience::Now {
             return raw::boolean(event.is_set());
         }
-        let enders = Enders::Holders(this.handle.offset());
+        let enders = object::enders(this.handle.name());
         raw::wait_shared(slf, &EVENT, patience.deadline(), enders, |how| event.wait(how)).into_bool()
     }
 }
@@ -448,7 +448,7 @@ unsafe extern "C-unwind" fn wait_condition(slf: Obj, args: *const Obj, count: is
         let object = this.lock.get();
         let wait = CondWait {
             condvar: this.condvar(),
-            enders: Enders::Holders(this.handle.offset()),
+            enders: object::enders(this.handle.name()),
         };
         let py = Python::assume_attached();
         let lock = Borrowed::<PyAny>::from_ptr(py, object);
@@ -568,7 +568,7 @@ unsafe extern "C-unwind" fn arrive(slf: Obj, args: *const Obj, count: isize, key
         if barrier.arrive_last() {
             return ffi::PyLong_FromLongLong(LAST);
         }
-        let enders = Enders::Holders(this.handle.offset());
+        let enders = object::enders(this.handle.name());
         let mut answer = BROKEN;
         let mut left: Option<Round> = None;
         let ended = raw::wait_shared(slf, &BARRIER, patience.deadline(), enders, |how| {

@@ -57,7 +57,9 @@ pub fn tree_attach(fd: i32) -> PyResult<()> {
         return Err(PyValueError::new_err("a descriptor is not negative"));
     }
     // SAFETY: duplicated at once; a bad number is an error of the system.
-    let file = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
+    let file = unsafe { BorrowedFd::borrow_raw(fd) }
+        .try_clone_to_owned()
+        .map_err(object::io_error)?;
     shm::attach(file)
         .map_err(|refused| PyRuntimeError::new_err(format!("cannot join the tree: {refused}")))?;
     object::join_tree()
@@ -107,7 +109,7 @@ pub fn die_with_parent(pid: u32, sentinel: i32) -> PyResult<()> {
     if phalanx::sys::end_with(sentinel) {
         Ok(())
     } else {
-        Err(std::io::Error::last_os_error().into())
+        Err(object::io_error(std::io::Error::last_os_error()))
     }
 }
 
@@ -193,7 +195,7 @@ unsafe extern "C-unwind" fn clone_sibling(_: Obj, _: Obj) -> Obj {
         match made {
             Ok(pid) => ffi::PyLong_FromUnsignedLong(pid.into()),
             Err(errno) => {
-                let error: PyErr = std::io::Error::from_raw_os_error(errno.raw_os_error()).into();
+                let error = object::os_error(errno.raw_os_error());
                 error.restore(Python::assume_attached());
                 ptr::null_mut()
             }
