@@ -352,6 +352,27 @@ def main():
 """)
 
 
+@pytest.mark.parametrize("travels", [False, True])
+def test_a_length_that_cannot_be_from_a_client(travels: bool) -> None:
+    check(f"""
+def client(address, data):
+    end = socket.create_connection(address); end.sendall(data); mark("s"); forever()
+
+def main():
+    for data, length in ((struct.pack("!i", -5), -5), (struct.pack("!iQ", -1, 2**50), 2**50)):
+        with connection.Listener(("127.0.0.1", 0)) as listener:
+            child = start(client, listener.address, data)
+            peer = listener.accept()
+            if {travels}:
+                one, other = ctx.Pipe(); one.send(peer); peer.close(); peer = other.recv(); one.close(); other.close()
+            with raises(OSError, f"message of {{length}} bytes announced"): peer.recv()
+            assert peer.closed
+            with raises(OSError): peer.recv()
+        bury(child)
+    if {travels}: importlib.import_module("multiprocessing.resource_sharer").stop()
+""")
+
+
 def test_a_message_that_is_too_long_for_its_limit() -> None:
     check("""
 def main():
