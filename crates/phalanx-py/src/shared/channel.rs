@@ -33,7 +33,7 @@ static JOIN: Reason = Reason {
 /// joinable: items count as unfinished until task_done.
 #[pyclass(frozen, weakref, subclass, module = "phalanx._core", name = "Channel")]
 pub struct Channel {
-    handle: Handle,
+    pub handle: Handle,
     joinable: bool,
     closed: AtomicBool,
     /// This process has put into it.

@@ -81,6 +81,11 @@ impl PipeEnd {
         }
     }
 
+    /// What it gets from and puts to.
+    pub fn rings(&self) -> impl Iterator<Item = &Handle> {
+        self.inbound.iter().chain(&self.outbound)
+    }
+
     fn bell(&self) -> i32 {
         self.socket.load(Ordering::Relaxed) as i32
     }

@@ -37,6 +37,15 @@ static BARRIER: Reason = Reason {
     role: Role::Meet,
 };
 
+/// The handle of a semaphore, event, condition or barrier.
+pub fn handle_of<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a Handle> {
+    let semaphore = object.cast::<SharedSemaphore>().ok().map(|it| &it.get().handle);
+    let event = object.cast::<SharedEvent>().ok().map(|it| &it.get().handle);
+    let condition = object.cast::<SharedCondition>().ok().map(|it| &it.get().handle);
+    let barrier = object.cast::<SharedBarrier>().ok().map(|it| &it.get().handle);
+    semaphore.or(event).or(condition).or(barrier)
+}
+
 // ---------------------------------------------------------------- Semaphore
 
 /// A counter of permits for the threads of all processes of a tree.

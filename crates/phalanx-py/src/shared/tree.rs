@@ -1,8 +1,11 @@
 //! The tree of processes: its segment, forks, births and deaths.
 
+use super::channel::Channel;
+use super::lock::{SharedLock, SharedRLock};
 use super::object;
+use super::pipe::PipeEnd;
 use crate::raw::{self, Obj};
-use phalanx::shm::{self, point, tree};
+use phalanx::shm::{self, Handle, point, tree};
 use phalanx::wait::{self, Enders, Reason, Role};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
@@ -135,6 +138,28 @@ pub fn _kill_points() -> Vec<&'static str> {
 #[pyfunction]
 pub fn shared_usage() -> (u64, u64) {
     shm::heap::usage()
+}
+
+/// Does the word at `offset` of the arena, which somebody waits at, belong to `object`? False for what is not shared.
+#[pyfunction]
+pub fn is_part_of(offset: u64, object: &Bound<'_, PyAny>) -> bool {
+    let covers = |handle: &Handle| {
+        let from = handle.offset();
+        (from..from + (shm::OBJECT_HEAD + handle.len()) as u64).contains(&offset)
+    };
+    if let Ok(end) = object.cast::<PipeEnd>() {
+        return end.get().rings().any(covers);
+    }
+    if let Ok(channel) = object.cast::<Channel>() {
+        return covers(&channel.get().handle);
+    }
+    if let Ok(lock) = object.cast::<SharedLock>() {
+        return covers(&lock.get().handle);
+    }
+    if let Ok(lock) = object.cast::<SharedRLock>() {
+        return covers(&lock.get().handle);
+    }
+    super::sync::handle_of(object).is_some_and(covers)
 }
 
 /// Look after the dead of this tree now.
