@@ -94,7 +94,7 @@ def _who(row: Mapping[str, Any]) -> str:
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """A name for each thing: what this thread calls it; else its kind, with a letter where there are several of a kind."""
+    """A name for each thing: what this thread calls it, else its kind, with a letter where there are several."""
     things: dict[str, list[int]] = {}
     for row in rows:
         if row["kind"] != "Process.join":
