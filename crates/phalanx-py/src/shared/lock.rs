@@ -9,7 +9,7 @@ use phalanx::prim::{AtomicU64, Guarded, Ordering};
 use phalanx::shm::{Handle, tree};
 use phalanx::sync::Hold;
 use phalanx::sync::shared::{Mutex, RMutex};
-use phalanx::wait::{self, Enders, Reason, Role, Stopped};
+use phalanx::wait::{self, Reason, Role, Stopped};
 use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::ptr;
@@ -364,7 +364,7 @@ unsafe fn take_slowly<L: SharedLocking>(slf: Obj, lock: &L, hold: Hold, patience
                 }
                 Ended::OwnerDied(owner)
             } else {
-                let enders = Enders::Holders(lock.handle().offset());
+                let enders = object::enders(lock.handle().name());
                 let taken = lock.taken().text.as_ptr().addr();
                 raw::wait_for_lock(slf, L::REASON, patience.deadline(), enders, taken, |how| {
                     lock.lock(hold, how)

@@ -37,6 +37,15 @@ static BARRIER: Reason = Reason {
     role: Role::Meet,
 };
 
+/// The handle of a semaphore, event, condition or barrier.
+pub fn handle_of<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a Handle> {
+    let semaphore = object.cast::<SharedSemaphore>().ok().map(|it| &it.get().handle);
+    let event = object.cast::<SharedEvent>().ok().map(|it| &it.get().handle);
+    let condition = object.cast::<SharedCondition>().ok().map(|it| &it.get().handle);
+    let barrier = object.cast::<SharedBarrier>().ok().map(|it| &it.get().handle);
+    semaphore.or(event).or(condition).or(barrier)
+}
+
 // ---------------------------------------------------------------- Semaphore
 
 /// A counter of permits for the threads of all processes of a tree.
@@ -187,7 +196,7 @@ unsafe fn take_permit(slf: Obj, patience: Patience) -> Obj {
                     None => return raw::boolean(false),
                 }
             } else {
-                let enders = Enders::Holders(this.handle.offset());
+                let enders = object::enders(this.handle.name());
                 raw::wait_shared(slf, &SEMAPHORE, patience.deadline(), enders, |how| {
                     row = permits.acquire(how)?;
                     Ok(row.is_some())
@@ -329,7 +338,7 @@ unsafe extern "C-unwind" fn wait_event(slf: Obj, args: *const Obj, count: isize,
         if event.is_set() || patience == Patience::Now {
             return raw::boolean(event.is_set());
         }
-        let enders = Enders::Holders(this.handle.offset());
+        let enders = object::enders(this.handle.name());
         raw::wait_shared(slf, &EVENT, patience.deadline(), enders, |how| event.wait(how)).into_bool()
     }
 }
@@ -505,7 +514,7 @@ unsafe extern "C-unwind" fn wait_condition(slf: Obj, args: *const Obj, count: is
             };
         let wait = CondWait {
             condvar: this.condvar(),
-            enders: Enders::Holders(this.handle.offset()),
+            enders: object::enders(this.handle.name()),
             recovers,
         };
         let owned = match plain.as_ref() {
@@ -624,7 +633,7 @@ unsafe extern "C-unwind" fn arrive(slf: Obj, args: *const Obj, count: isize, key
         if barrier.arrive_last() {
             return ffi::PyLong_FromLongLong(LAST);
         }
-        let enders = Enders::Holders(this.handle.offset());
+        let enders = object::enders(this.handle.name());
         let mut answer = BROKEN;
         let mut left: Option<Round> = None;
         let ended = raw::wait_shared(slf, &BARRIER, patience.deadline(), enders, |how| {

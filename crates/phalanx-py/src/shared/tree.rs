@@ -1,9 +1,12 @@
 //! The tree of processes: its segment, forks, births and deaths.
 
+use super::channel::Channel;
+use super::lock::{SharedLock, SharedRLock};
 use super::object;
+use super::pipe::PipeEnd;
 use crate::raw::{self, Obj};
 use phalanx::prim::Guarded;
-use phalanx::shm::{self, point, tree};
+use phalanx::shm::{self, Handle, point, tree};
 use phalanx::wait::{self, Enders, Reason, Role};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
@@ -60,7 +63,9 @@ pub fn tree_attach(fd: i32, number: u32) -> PyResult<()> {
         return Err(PyValueError::new_err("a descriptor is not negative"));
     }
     // SAFETY: duplicated at once; a bad number is an error of the system.
-    let file = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
+    let file = unsafe { BorrowedFd::borrow_raw(fd) }
+        .try_clone_to_owned()
+        .map_err(object::io_error)?;
     shm::attach(file)
         .map_err(|refused| PyRuntimeError::new_err(format!("cannot join the tree: {refused}")))?;
     if number != 0 {
@@ -118,7 +123,7 @@ pub fn process_begins(name: &str, sentinel: i32) -> PyResult<()> {
     if sentinel < 0 || phalanx::sys::end_with(sentinel) {
         Ok(())
     } else {
-        Err(std::io::Error::last_os_error().into())
+        Err(object::io_error(std::io::Error::last_os_error()))
     }
 }
 
@@ -200,6 +205,28 @@ pub fn shared_usage() -> (u64, u64) {
     shm::heap::usage()
 }
 
+/// Does the word at `offset` of the arena, which somebody waits at, belong to `object`? False for what is not shared.
+#[pyfunction]
+pub fn is_part_of(offset: u64, object: &Bound<'_, PyAny>) -> bool {
+    let covers = |handle: &Handle| {
+        let from = handle.offset();
+        (from..from + (shm::OBJECT_HEAD + handle.len()) as u64).contains(&offset)
+    };
+    if let Ok(end) = object.cast::<PipeEnd>() {
+        return end.get().rings().any(covers);
+    }
+    if let Ok(channel) = object.cast::<Channel>() {
+        return covers(&channel.get().handle);
+    }
+    if let Ok(lock) = object.cast::<SharedLock>() {
+        return covers(&lock.get().handle);
+    }
+    if let Ok(lock) = object.cast::<SharedRLock>() {
+        return covers(&lock.get().handle);
+    }
+    super::sync::handle_of(object).is_some_and(covers)
+}
+
 /// Look after the dead of this tree now.
 #[pyfunction]
 pub fn patrol() {
@@ -271,7 +298,7 @@ unsafe extern "C-unwind" fn clone_sibling(_: Obj, _: Obj) -> Obj {
         match made {
             Ok(pid) => ffi::PyLong_FromUnsignedLong(pid.into()),
             Err(errno) => {
-                let error: PyErr = std::io::Error::from_raw_os_error(errno.raw_os_error()).into();
+                let error = object::os_error(errno.raw_os_error());
                 error.restore(Python::assume_attached());
                 ptr::null_mut()
             }

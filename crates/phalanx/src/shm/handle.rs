@@ -214,7 +214,7 @@ impl Handle {
 
     /// Which processes hold it.
     pub fn holders(&self) -> Vec<u32> {
-        holders(self.offset)
+        holders(self.name())
     }
 
     /// A name for it that does not hold it.
@@ -278,14 +278,16 @@ impl Drop for Handle {
     }
 }
 
-/// Which processes hold the object at `offset`; one more, number 0, if a handle is on its way.
-pub fn holders(offset: u64) -> Vec<u32> {
-    let Some(arena) = arena().filter(|arena| heap::is_block(arena, offset)) else {
+/// Which processes hold an object; one more, number 0, if a handle is on its way. Nobody, if the object is gone.
+pub fn holders(name: Name) -> Vec<u32> {
+    let Some(arena) = arena().filter(|arena| heap::is_block(arena, name.offset)) else {
         return Vec::new();
     };
-    let object = object(arena, offset);
+    let object = object(arena, name.offset);
     let mut all = Vec::new();
-    if object.block.owner.load(Ordering::Acquire) != OBJECT {
+    if object.block.owner.load(Ordering::Acquire) != OBJECT
+        || object.block.serial.load(Ordering::Relaxed) != name.serial
+    {
         return all;
     }
     if object.block.transit.load(Ordering::Acquire) != 0 {

@@ -155,6 +155,13 @@ pub unsafe fn populate(from: *mut u8, len: usize) {
     let _ = unsafe { rustix::mm::madvise(from.cast(), len, Advice::LinuxPopulateWrite) };
 }
 
+/// Monotonic nanoseconds as of the kernel's last tick, a few milliseconds ago: cheaper than [`super::now`].
+#[inline]
+pub fn coarse_now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// The number of this process.
 pub fn pid() -> u32 {
     rustix::process::getpid().as_raw_nonzero().get() as u32

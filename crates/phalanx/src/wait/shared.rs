@@ -61,6 +61,8 @@ struct Node {
     owner: AtomicU64,
     /// Who can end the wait: an object whose holders can, or a process. 0: unknown.
     enders: AtomicU64,
+    /// The serial number of that object.
+    serial: AtomicU64,
     /// Where the place stands at which the lock was taken, 0: nowhere.
     taken: AtomicU64,
     /// The word that is to be 1 if the sleeper dies in the queue, 0: none.
@@ -388,15 +390,16 @@ fn enqueue_at(
     node.token.store(WAITING, Ordering::Relaxed);
     node.thread.store(tree::me(), Ordering::Relaxed);
     node.key.store(key, Ordering::Relaxed);
-    let (enders, kind) = match how.enders {
-        Enders::Unknown => (0, 0),
-        Enders::Holders(object) => (object, 0),
-        Enders::Process(number) => (u64::from(number), PROCESS),
+    let (enders, serial, kind) = match how.enders {
+        Enders::Unknown => (0, 0, 0),
+        Enders::Holders(object, serial) => (object, serial, 0),
+        Enders::Process(number) => (u64::from(number), 0, PROCESS),
     };
     let timed = if how.deadline.is_never() { 0 } else { TIMED };
     node.flags
         .store(how.reason.role as u32 | timed | kind, Ordering::Relaxed);
     node.enders.store(enders, Ordering::Relaxed);
+    node.serial.store(serial, Ordering::Relaxed);
     let taken = if how.taken == 0 {
         0
     } else {
@@ -507,7 +510,7 @@ impl Ticket {
                 std::mem::forget(self);
                 wakeup
             }
-            None => self.doomed(),
+            None => self.doomed(how, owner),
         }
     }
 
@@ -525,14 +528,8 @@ impl Ticket {
         {
             return Some(Wakeup::Stopped(stopped));
         }
-        if let Some(thread) = owner.map(|word| word.load(Ordering::Relaxed) & OWNER)
-            && thread != 0
-            && tree::is_dead(tree::number_of(thread))
-        {
-            return Some(Wakeup::Stopped(Stopped::OwnerDied(thread)));
-        }
-        if how.interrupt.is_hopeless() {
-            return Some(Wakeup::Stopped(Stopped::Hopeless));
+        if let Some(stopped) = despair(how, owner) {
+            return Some(Wakeup::Stopped(stopped));
         }
         let taker = node.queued.load(Ordering::Acquire);
         if taker as usize > BUCKETS && tree::is_dead(tree::number_of(taker)) {
@@ -578,18 +575,13 @@ impl Ticket {
         node.seq.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn doomed(mut self) -> Wakeup {
+    fn doomed(mut self, how: &How<'_>, owner: Option<&OwnerWord>) -> Wakeup {
         self.over = true;
-        let report = VERDICTS.with(|verdicts| {
-            let at = verdicts.iter().position(|(at, _)| *at == self.at);
-            at.map(|at| verdicts.swap_remove(at).1)
-        });
-        here().1.give_back(self.at);
-        let at = self.at;
-        std::mem::forget(self);
-        let _ = at;
+        let report = verdict_on(self.at);
+        drop(self);
         Wakeup::Stopped(match report {
-            Some(report) => Stopped::Deadlock(report),
+            // A death among those concerned is the better explanation, if it came between the verdict and now.
+            Some(report) => despair(how, owner).unwrap_or(Stopped::Deadlock(report)),
             None => Stopped::Interrupted { notified: false },
         })
     }
@@ -625,10 +617,12 @@ impl Ticket {
             self.over = true;
             return ending;
         };
-        if token == DOOMED {
-            return self.doomed();
-        }
         self.over = true;
+        if token == DOOMED {
+            // What ends the wait by itself comes first.
+            verdict_on(self.at);
+            return ending;
+        }
         match ending {
             Wakeup::Stopped(Stopped::Interrupted { .. }) => {
                 Wakeup::Stopped(Stopped::Interrupted { notified: true })
@@ -682,6 +676,15 @@ impl Drop for Ticket {
     }
 }
 
+/// Why this wait will not be ended any more by whoever was to end it, if that is so.
+fn despair(how: &How<'_>, owner: Option<&OwnerWord>) -> Option<Stopped> {
+    let owner = owner.map_or(0, |word| word.load(Ordering::Relaxed) & OWNER);
+    if owner != 0 && tree::is_dead(tree::number_of(owner)) {
+        return Some(Stopped::OwnerDied(owner));
+    }
+    how.interrupt.is_hopeless().then_some(Stopped::Hopeless)
+}
+
 /// While it lives this thread sleeps, as far as other processes can see.
 struct Asleep;
 
@@ -700,6 +703,14 @@ impl Drop for Asleep {
 
 /// Reports for sleepers of this process that are about to be told.
 static VERDICTS: Guarded<Vec<(u32, Box<Report>)>> = Guarded::new(Vec::new());
+
+/// Takes out the report for the sleeper on node `at`.
+fn verdict_on(at: u32) -> Option<Box<Report>> {
+    VERDICTS.with(|verdicts| {
+        let found = verdicts.iter().position(|(other, _)| *other == at);
+        found.map(|found| verdicts.swap_remove(found).1)
+    })
+}
 
 /// From now on this process buries others: whoever enters the tree says so once.
 pub fn attend() {
@@ -810,7 +821,7 @@ pub struct Sleeper {
     /// `file:line` where the lock that it waits for was taken.
     pub taken: String,
     /// Where its node lies.
-    pub(crate) at: u32,
+    pub at: u32,
 }
 
 /// Everybody of the tree who sleeps at something shared.
@@ -861,7 +872,7 @@ fn look_at(arena: &'static Arena, lot: &Lot, at: u32) -> Option<Sleeper> {
         key: node.key.load(Ordering::Relaxed),
         enders: match (enders, flags & PROCESS) {
             (0, _) => Enders::Unknown,
-            (object, 0) => Enders::Holders(object),
+            (object, 0) => Enders::Holders(object, node.serial.load(Ordering::Relaxed)),
             (number, _) => Enders::Process(number as u32),
         },
         owner: word
@@ -933,7 +944,7 @@ pub fn watch_files(files: &[i32], how: &How<'_>) -> Result<bool, Stopped> {
             .token
             .compare_exchange(WAITING, SLEEPING, Ordering::AcqRel, Ordering::Relaxed);
         if node.token.load(Ordering::Acquire) == DOOMED {
-            return match ticket.doomed() {
+            return match ticket.doomed(how, None) {
                 Wakeup::Stopped(stopped) => Err(stopped),
                 _ => Ok(false),
             };
