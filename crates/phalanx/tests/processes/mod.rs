@@ -83,12 +83,7 @@ fn state() -> String {
     let blocks: Vec<String> = heap::survey()
         .into_iter()
         .take(40)
-        .map(|(offset, owner, size)| {
-            format!(
-                "{offset:#x} of {owner:#x}: {size}, held by {:?}",
-                shm::holders(offset)
-            )
-        })
+        .map(|(offset, owner, size)| format!("{offset:#x} of {owner:#x}: {size}"))
         .collect();
     format!(
         "{:?} in use, {blocks:#?}, {lives:?}, {:?}",
