@@ -470,3 +470,39 @@ def test_a_sibling_that_goes_on_does_not_hide_the_death_of_the_parent(script: Pa
     out = run(script, program).out.splitlines()
     os.kill(int(out[0]), signal.SIGKILL)  # it is still there
     assert out[1:] == ["noticed"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_deadlock_names_what_the_thread_that_is_told_can_see(tmp_path: Path, method: str) -> None:
+    program = """
+        class Bank:
+            def __init__(self, context):
+                self.ledger = context.Lock()
+
+        def ledger_first(bank, audit, gate):
+            with bank.ledger:
+                gate.wait()
+                with audit: pass
+
+        def audit_first(bank, audit, gate):
+            with audit:
+                gate.wait()
+                with bank.ledger: pass
+
+        def receive(end, other):
+            end.recv()
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context(sys.argv[1])
+            bank, audit, gate = Bank(context), context.Lock(), context.Barrier(2)
+            near, far = context.Pipe()
+            pairs = [(ledger_first, (bank, audit, gate)), (audit_first, (bank, audit, gate))], [(receive, (near, far))]
+            for pair in pairs:
+                processes = [context.Process(target=target, args=args) for target, args in pair]
+                for process in processes: process.start()
+                for process in processes: process.join()
+    """
+    # The one that is told may be either process: both see both locks.
+    outcome = run(tmp_path / "bank.py", program, method)
+    assert "waits for audit  " in outcome.err and "waits for bank.ledger  " in outcome.err, outcome.err
+    assert "waits to receive from end  " in outcome.err, outcome.err

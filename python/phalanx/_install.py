@@ -38,7 +38,7 @@ _LAZY = (
         ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"),
     ),
     ("multiprocessing.queues", "phalanx.multiprocessing.queues", ("Queue", "JoinableQueue", "SimpleQueue")),
-    ("multiprocessing.connection", "phalanx.multiprocessing.connection", ("Pipe",)),
+    ("multiprocessing.connection", "phalanx.multiprocessing.connection", ("Connection", "Pipe")),
     (
         "multiprocessing.sharedctypes",
         "phalanx.multiprocessing.sharedctypes",

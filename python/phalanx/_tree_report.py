@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
+from phalanx import _core
+from phalanx._naming import LOOKED_AT_PER_THREAD, STEPS, Names, Stacks
+from phalanx._peek import children, frame_locals, module_of
 from phalanx.errors import DeadlockError, WaitingThread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import FrameType
     from typing import Any
 
 HEADS = {
@@ -88,7 +94,7 @@ def _who(row: Mapping[str, Any]) -> str:
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """A name for each thing: its kind, with a letter where there are several of a kind."""
+    """A name for each thing: what this thread calls it, else its kind, with a letter where there are several."""
     things: dict[str, list[int]] = {}
     for row in rows:
         if row["kind"] != "Process.join":
@@ -100,7 +106,47 @@ def _names(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     for kind, known in things.items():
         for index, thing in enumerate(known):
             names[thing] = f"the {kind}" if len(known) == 1 else f"{kind} {_letters(index)}"
-    return names
+    return names | _own_names(rows)
+
+
+def _own_names(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """What the variables of this thread call the things. Those that it cannot see are left out."""
+    kinds = {row["thing"]: row["kind"] for row in rows if row["kind"] != "Process.join"}
+    here, stacks = threading.get_ident(), Stacks()
+    try:
+        frames = stacks.frames(here)
+        objects: dict[int, object] = {}
+        for candidate in _visible(frames):
+            for thing in kinds.keys() - objects.keys():
+                if _core.is_part_of(thing, candidate):
+                    objects[thing] = candidate
+        names = Names(objects.values())
+        names.search(here, frames)
+        named = {thing: names.typed(found, kinds[thing]) for thing, found in objects.items()}
+        return {thing: name for thing, name in named.items() if name}
+    finally:
+        stacks.close()
+
+
+def _visible(frames: Sequence[FrameType]) -> Iterator[object]:
+    """What can be reached from the variables of some frames, in a few steps each."""
+    seen: set[int] = set()
+    for frame in frames:
+        for variables in (frame_locals(frame), frame.f_globals):
+            level = [value for _, value in list(dict.items(variables))]
+            for step in range(STEPS + 1):
+                following: list[object] = []
+                for value in level:
+                    if id(value) in seen or len(seen) > LOOKED_AT_PER_THREAD:
+                        continue
+                    seen.add(id(value))
+                    yield value
+                    if step < STEPS:
+                        try:
+                            following += [child for _, _, child in children(value, module_of(frame), False)]
+                        except RuntimeError:  # the container changed under our eyes
+                            continue
+                level = following
 
 
 def _letters(index: int) -> str:

@@ -279,11 +279,12 @@ def wait(condition):
             mark("w")
             condition.wait()
             assert {recover}
-    except OwnerDied as error: assert "killed by SIGKILL" in str(error) and not {recover}
+    except OwnerDied as error:
+        assert "killed by SIGKILL" in str(error) and place("taken") in str(error) and not {recover}
     mark("w", 2)
 
 def notify(condition):
-    with condition:
+    with condition:  # taken
         condition.notify_all()
         mark("n"); forever()
 

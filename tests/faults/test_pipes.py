@@ -54,6 +54,39 @@ def main():
     check(scenario, method=method)
 
 
+def test_recv_when_the_peer_was_killed_while_another_thread_waits_for_good() -> None:
+    # Whichever thread sees the death first, the reader has lost its peer: that is no deadlock.
+    check("""
+def peer(end, turn):
+    await_mark("p")
+    spin(0.25 + 0.013 * turn)
+    suicide()
+
+def other(gate):
+    try: gate.wait()
+    except DeadlockError: pass
+
+def reader(end, told):
+    try: end.recv()
+    except BaseException as error: told.append(error)
+
+def main():
+    import phalanx.threading as threading
+    for turn in range(12):
+        mark("p", 0)
+        mine, theirs = ctx.Pipe(False)
+        child = start(peer, theirs, turn); theirs.close()
+        gate, told = ctx.Event(), []
+        first = threading.Thread(target=other, args=(gate,))
+        reading = threading.Thread(target=reader, args=(mine, told))
+        first.start(); spin(0.04)  # so that it is the one that looks round
+        reading.start(); mark("p")
+        reading.join(); first.join()
+        assert [type(error) for error in told] == [EOFError], told
+        end(child, code=-9); mine.close()
+""")
+
+
 @DUPLEX
 def test_recv_when_the_peer_was_killed_and_we_have_its_end_open_too(duplex: bool) -> None:
     check(f"""
@@ -115,6 +148,23 @@ def main():
     bury(child)
     with raises(BrokenPipeError): mine.send(1)
     with raises(BrokenPipeError): mine.send_bytes(bytes(10_000_000))
+""")
+
+
+@DUPLEX
+@pytest.mark.parametrize("timeout", [0, 0.01])
+def test_poll_again_and_again_when_the_peer_was_killed(duplex: bool, timeout: float) -> None:
+    check(f"""
+def peer(end): mark("a"); forever()
+
+def main():
+    mine, theirs = ctx.Pipe({duplex})
+    child = start(peer, theirs); theirs.close()
+    await_mark("a")
+    kill(child)
+    until(lambda: mine.poll({timeout}), "the end of the pipe", SOON)
+    with raises(EOFError): mine.recv()
+    end(child, code=-9)
 """)
 
 
@@ -299,6 +349,27 @@ def main():
         except BaseException as error: wrong.append((data[:16], error))
         end.close()
     assert not wrong, wrong
+""")
+
+
+@pytest.mark.parametrize("travels", [False, True])
+def test_a_length_that_cannot_be_from_a_client(travels: bool) -> None:
+    check(f"""
+def client(address, data):
+    end = socket.create_connection(address); end.sendall(data); mark("s"); forever()
+
+def main():
+    for data, length in ((struct.pack("!i", -5), -5), (struct.pack("!iQ", -1, 2**50), 2**50)):
+        with connection.Listener(("127.0.0.1", 0)) as listener:
+            child = start(client, listener.address, data)
+            peer = listener.accept()
+            if {travels}:
+                one, other = ctx.Pipe(); one.send(peer); peer.close(); peer = other.recv(); one.close(); other.close()
+            with raises(OSError, f"message of {{length}} bytes announced"): peer.recv()
+            assert peer.closed
+            with raises(OSError): peer.recv()
+        bury(child)
+    if {travels}: importlib.import_module("multiprocessing.resource_sharer").stop()
 """)
 
 

@@ -259,7 +259,10 @@ pub unsafe fn pickled(object: Obj, out: &mut Room) -> Encoded {
             }
             return Plan::whole(PICKLED, pickle, codec::bytes_of(pickle)).settle(out);
         }
+        // What is put while a process object is pickled is not for that process.
+        let before = phalanx::shm::pack_for(0);
         let dumped = raw::call(dump, [object]);
+        phalanx::shm::pack_for(before);
         if dumped.is_null() {
             return Encoded::Failed;
         }

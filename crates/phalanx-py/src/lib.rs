@@ -77,8 +77,9 @@ mod _core {
     use super::shared::table::SharedTable;
     #[pymodule_export]
     use super::shared::tree::{
-        _kill_at, _kill_points, die_with_parent, fork_before, fork_child, fork_parent, patrol, process_name,
-        process_reaped, shared_usage, tree_attach, tree_fd, tree_joined,
+        _kill_at, _kill_points, child_expected, child_failed, child_started, close_ends, fork_done, hold_end,
+        is_part_of, patrol, pickle_for, process_begins, process_reaped, shared_usage, tree_attach, tree_fd,
+        tree_joined,
     };
     #[pymodule_export]
     use super::simple_queue::SimpleQueue;

@@ -172,6 +172,11 @@ pub fn set_main(ident: u64) {
     MAIN.store(ident, Ordering::Relaxed);
 }
 
+/// In the child of a fork: this thread does.
+pub fn forked() {
+    set_main(phalanx::sys::thread_ident());
+}
+
 /// Does this thread run signal handlers?
 pub fn is_main() -> bool {
     MAIN.load(Ordering::Relaxed) == phalanx::sys::thread_ident()

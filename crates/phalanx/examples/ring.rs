@@ -66,16 +66,13 @@ mod measure {
 
     /// Runs `other` in a child while `mine` runs here.
     fn beside(other: impl FnOnce(), mine: impl FnOnce()) {
-        tree::conceive();
         // SAFETY: this program has one thread, and the child ends by `_exit`.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            tree::born();
             other();
             // SAFETY: ends the child.
             unsafe { libc::_exit(0) };
         }
-        tree::delivered();
         mine();
         let mut status = 0;
         // SAFETY: a plain system call.

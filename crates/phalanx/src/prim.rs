@@ -71,13 +71,13 @@ impl<T> Guarded<T> {
 
     /// Locks and stays locked, for the moment just before a `fork`.
     #[cfg(not(loom))]
-    pub(crate) fn hold(&self) {
+    pub fn hold(&self) {
         self.inner.raw_lock();
     }
 
     /// Ends what [`Guarded::hold`] began, in the parent and in the child.
     #[cfg(not(loom))]
-    pub(crate) fn let_go(&self) {
+    pub fn let_go(&self) {
         self.inner.raw_unlock();
     }
 }

@@ -14,7 +14,7 @@ mod processes;
 
 use phalanx::channel::{Ended, INLINE, Limits, Record, Ring};
 use phalanx::shm::{self, Handle, UNIT, heap, point, tree};
-use phalanx::sync::shared::{Event, Mutex, RMutex, Semaphore};
+use phalanx::sync::shared::{Event, Mutex, Permits, RMutex, ROWS, Semaphore};
 use phalanx::sync::{Hold, NotLocked};
 use phalanx::wait::{How, Stopped};
 use processes::{
@@ -89,6 +89,11 @@ fn every_point_is_visited() {
         "take",
         "bury",
         "bell",
+        "offer",
+        "recover",
+        "mend",
+        // tests/shared.rs
+        "mourn",
         // tests/table.rs
         "table.before_commit",
         "table.after_commit",
@@ -229,6 +234,129 @@ fn a_worker_that_is_killed() {
                 assert_eq!(used(), before);
             }
         }
+    });
+}
+
+/// Whoever puts the ring right after a death dies over it, at each step; the next goes on.
+#[test]
+fn a_mender_that_is_killed() {
+    alone("a_mender_that_is_killed", || {
+        let before = used();
+        for nth in 1..=5 {
+            let (handle, ring) = make(NO_LIMITS);
+            (0..3).for_each(|number| put(ring, number, Shape::Large(9_000), &patiently()).unwrap());
+            // One is taken by nobody, one is put by nobody: both had been begun.
+            assert!(killed_at("get.after_commit", 1, || {
+                get_and(ring, &patiently(), true).unwrap();
+            }));
+            assert!(killed_at("put.before_commit", 1, || {
+                put(ring, 7, Shape::Large(70_000), &patiently()).unwrap();
+            }));
+            assert!(killed_at("mend", nth, || put(
+                ring,
+                8,
+                Shape::Small(8),
+                &patiently()
+            )
+            .unwrap()));
+            put(ring, 9, Shape::Small(8), &patiently()).unwrap();
+            assert_eq!(ring.hands().forget_the_dead(), 1);
+            assert_eq!(ring.unfinished(), 3);
+            assert_eq!(drain(ring), [1, 2, 9], "{nth}");
+            holds_no_more_than_it_needs(&handle, before, "mend");
+            drop(handle);
+            assert_eq!(used(), before);
+        }
+    });
+}
+
+/// While somebody is about to mend, another one has done so, and a third one has died inside since.
+#[test]
+fn a_death_while_another_one_is_mended() {
+    alone("a_death_while_another_one_is_mended", || {
+        for nth in 1..=2 {
+            let (_handle, ring) = make(NO_LIMITS);
+            (0..3).for_each(|number| put(ring, number, Shape::Small(8), &patiently()).unwrap());
+            assert!(killed_at("put.before_commit", 1, || {
+                put(ring, 7, Shape::Small(8), &patiently()).unwrap();
+            }));
+            let mender = fork(|| {
+                point::arm_to_stop("mend", 1);
+                put(ring, 8, Shape::Small(8), &patiently()).unwrap();
+            });
+            until("it stops", || mender.is_stopped());
+            put(ring, 9, Shape::Small(8), &patiently()).unwrap();
+            // It had only begun to take what it then did not get.
+            assert!(killed_at("get.before_commit", nth, || {
+                for _ in 0..nth {
+                    get_and(ring, &patiently(), true).unwrap();
+                }
+            }));
+            mender.signal(libc::SIGCONT);
+            mender.join();
+            assert_eq!(ring.hands().forget_the_dead(), u64::from(nth) - 1);
+            assert_eq!(ring.unfinished(), 6 - u64::from(nth));
+            assert_eq!(drain(ring).len(), 6 - nth as usize);
+        }
+    });
+}
+
+/// More processes have items in their hands than there are rows: all are counted, and each death is told of the right one.
+#[test]
+fn more_workers_than_rows() {
+    alone("more_workers_than_rows", || {
+        const ROWS: u64 = 127;
+        const MANY: u64 = ROWS + 3;
+        const IDLE: u64 = 5;
+        let (_handle, ring) = make(NO_LIMITS);
+        let queued = || ring.len() as u64;
+        (0..IDLE + MANY).for_each(|number| put(ring, number, Shape::Small(8), &patiently()).unwrap());
+        let (gates, counts) = ([0; 2].map(|_| processes::Gate::new()), words(2));
+        // They are done with theirs and live on: their rows are free.
+        let idle: Vec<Child> = (0..IDLE)
+            .map(|_| {
+                fork(|| {
+                    get_and(ring, &patiently(), true).unwrap();
+                    ring.hands().done(queued).unwrap();
+                    counts[0].fetch_add(1, Ordering::Relaxed);
+                    gates[0].pass();
+                })
+            })
+            .collect();
+        until("they are done", || counts[0].load(Ordering::Relaxed) == IDLE);
+        // One after the other, so that it is the last three that find no row.
+        let mut busy: Vec<Child> = (0..MANY)
+            .map(|at| {
+                let child = fork(|| {
+                    get_and(ring, &patiently(), true).unwrap();
+                    counts[1].fetch_add(1, Ordering::Relaxed);
+                    gates[1].pass();
+                    ring.hands().done(queued).unwrap();
+                });
+                until("it has one", || counts[1].load(Ordering::Relaxed) > at);
+                child
+            })
+            .collect();
+        assert_eq!((ring.len(), ring.unfinished()), (0, MANY));
+        gates[0].open();
+        idle.into_iter().for_each(Child::join);
+        assert_eq!(ring.hands().forget_the_dead(), 0);
+        // One with a row dies, and only its own item counts as dead.
+        let victim = busy.remove(ROWS as usize - 1);
+        victim.kill();
+        let number = victim.number;
+        victim.perish();
+        assert_eq!(ring.hands().of_the_dead(), [(number, 1)]);
+        assert_eq!(ring.hands().forget_the_dead(), 1);
+        assert_eq!(ring.unfinished(), MANY - 1);
+        // And of one without a row nothing is known.
+        let victim = busy.pop().unwrap();
+        victim.kill();
+        victim.perish();
+        assert_eq!(ring.hands().of_the_dead(), []);
+        gates[1].open();
+        busy.into_iter().for_each(Child::join);
+        assert_eq!(ring.unfinished(), 1);
     });
 }
 
@@ -551,6 +679,138 @@ fn an_owner_that_is_killed() {
     });
 }
 
+/// Killed in the middle of taking or giving: what it had counts as had, what it gave back as given, and nothing is lost.
+#[test]
+fn a_holder_of_permits_that_is_killed() {
+    alone_for(
+        "a_holder_of_permits_that_is_killed",
+        Duration::from_secs(120),
+        || {
+            for (point, held) in [("acquire", 1), ("release", 0), ("offer", 0)] {
+                for nth in 1..=6 {
+                    let permits = Placed::new(Permits::new(2, 2).unwrap());
+                    assert!(killed_at(point, nth, || {
+                        loop {
+                            assert!(permits.acquire(&patiently()).unwrap().is_some());
+                            permits.release().unwrap();
+                        }
+                    }));
+                    assert_eq!(permits.value(), 2 - held, "{point} {nth}");
+                    assert_eq!(permits.recover(), held, "{point} {nth}");
+                    assert_eq!(permits.value(), 2, "{point} {nth}");
+                    (0..2).for_each(|_| assert!(permits.try_acquire().is_some()));
+                    assert!(permits.try_acquire().is_none());
+                    (0..2).for_each(|_| permits.release().unwrap());
+                    assert!(permits.release().is_err());
+                }
+            }
+        },
+    );
+}
+
+/// Somebody sleeps, the giver dies over the giving, and nobody else ever comes by.
+#[test]
+fn a_giver_of_permits_that_is_killed() {
+    alone_for(
+        "a_giver_of_permits_that_is_killed",
+        Duration::from_secs(120),
+        || {
+            for (point, nth) in [
+                ("release", 1),
+                ("release", 2),
+                ("offer", 1),
+                ("take", 1),
+                ("notify", 1),
+            ] {
+                for signal in [false, true] {
+                    let permits = Placed::new(Permits::new(u64::from(!signal), 1).unwrap());
+                    let gate = processes::Gate::new();
+                    let mut giver = fork(|| {
+                        assert!(signal || permits.try_acquire().is_some());
+                        gate.open();
+                        until("they sleep", || phalanx::wait::shared::sleepers().len() == 1);
+                        point::arm(point, nth);
+                        permits.release().unwrap();
+                    });
+                    gate.pass();
+                    let waiter = fork(|| assert!(permits.acquire(&patiently()).unwrap().is_some()));
+                    assert_eq!(giver.ending(), Ending::Killed(libc::SIGKILL));
+                    if signal && (point, nth) == ("release", 1) {
+                        // It had not given: it was about to say so for the first time.
+                        processes::buried(giver.number);
+                        assert_eq!((permits.value(), permits.dead_holder()), (0, None));
+                        permits.release().unwrap();
+                    }
+                    waiter.join();
+                    assert_eq!(permits.value(), 0, "{point} {nth} {signal}");
+                }
+            }
+        },
+    );
+}
+
+/// Whoever gives back what the dead had dies over it, and the next goes on.
+#[test]
+fn a_recoverer_of_permits_that_is_killed() {
+    alone("a_recoverer_of_permits_that_is_killed", || {
+        for nth in [1, 2] {
+            let permits = Placed::new(Permits::new(5, 5).unwrap());
+            for n in 1..=2 {
+                let holder = fork(|| (0..n).for_each(|_| assert!(permits.try_acquire().is_some())));
+                holder.join();
+            }
+            assert_eq!(permits.value(), 2);
+            assert!(killed_at("recover", nth, || assert!(permits.recover() > 0)));
+            let left = if nth == 1 { 2 } else { 0 };
+            assert_eq!(permits.value(), 5 - left);
+            assert_eq!((permits.recover(), permits.recover()), (left, 0));
+            assert_eq!(permits.value(), 5);
+        }
+    });
+}
+
+/// More processes hold permits than there are rows: all are counted, those with a row by name.
+#[test]
+fn more_holders_than_rows() {
+    alone("more_holders_than_rows", || {
+        let many = ROWS as u64 + 3;
+        let permits = Placed::new(Permits::new(many + 1, many + 1).unwrap());
+        let (gate, named) = (processes::Gate::new(), words(2));
+        // They live and hold nothing any more: their rows are free.
+        let idle: Vec<Child> = (0..many)
+            .map(|_| {
+                fork(|| {
+                    assert!(permits.try_acquire().is_some());
+                    permits.release().unwrap();
+                    named[1].fetch_add(1, Ordering::Relaxed);
+                    gate.pass();
+                })
+            })
+            .collect();
+        until("they have been there", || {
+            named[1].load(Ordering::Relaxed) == many
+        });
+        let holders: Vec<Child> = (0..many)
+            .map(|_| {
+                fork(|| {
+                    let row = permits.try_acquire().unwrap();
+                    named[0].fetch_add(u64::from(row.index().is_some()), Ordering::Relaxed);
+                    gate.pass();
+                    permits.release().unwrap();
+                })
+            })
+            .collect();
+        until("they hold", || permits.value() == 1);
+        gate.open();
+        holders.into_iter().chain(idle).for_each(Child::join);
+        assert_eq!(named[0].load(Ordering::Relaxed), ROWS as u64);
+        assert_eq!(permits.value(), many + 1);
+        // It has not become a signal.
+        fork(|| assert!(permits.try_acquire().is_some())).join();
+        assert_eq!((permits.recover(), permits.value()), (1, many + 1));
+    });
+}
+
 #[test]
 fn a_waiter_that_is_killed() {
     alone_for("a_waiter_that_is_killed", Duration::from_secs(120), || {
@@ -783,10 +1043,10 @@ fn a_storm_over_the_primitives() {
                     Placed::new(Mutex::new()),
                     Placed::new(RMutex::new()),
                     Placed::new(Event::new()),
-                    Placed::new(Semaphore::new(1).unwrap()),
+                    Placed::new(Permits::new(1, 1).unwrap()),
                 );
                 // Who is inside: nobody, or somebody who died there.
-                let (inside, stop, steps) = (words(2), words(1), words(4));
+                let (inside, stop, steps) = (words(3), words(1), words(4));
                 let visit = |at: usize| {
                     let other = inside[at].swap(u64::from(tree::number()), Ordering::Relaxed) as u32;
                     assert!(other == 0 || tree::is_dead(other), "two were inside");
@@ -806,10 +1066,10 @@ fn a_storm_over_the_primitives() {
                         rmutex.unlock().unwrap();
                         if role.is_multiple_of(2) {
                             ping.set();
-                            // A permit may have died with somebody: it is not for ever that we wait.
-                            if pong.acquire(&How::at_most(Duration::from_millis(2))).unwrap() {
-                                pong.release(1).unwrap();
-                            }
+                            let acquire = || pong.acquire(&patiently()).map(|row| row.is_some());
+                            lock_or_recover(acquire, || pong.recover() > 0);
+                            visit(2);
+                            pong.release().unwrap();
                         } else {
                             let _ = ping.wait(&How::at_most(Duration::from_millis(2))).unwrap();
                             ping.clear();

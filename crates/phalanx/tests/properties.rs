@@ -216,3 +216,154 @@ proptest! {
         }
     }
 }
+
+#[cfg(all(target_os = "linux", not(phalanx_sys = "portable")))]
+mod processes {
+    use super::*;
+    use phalanx::shm::tree;
+    use phalanx::wait::{Enders, shared};
+    use phalanx::watch::tree::{Picture, find};
+
+    /// Processes 1 to 5; who is on its way counts as number 0.
+    const PROCESSES: u32 = 5;
+
+    /// What one sleeper of a process waits for.
+    #[derive(Debug, Clone)]
+    enum For {
+        Unknown,
+        /// An object that these hold.
+        Held(Vec<u32>),
+        /// The end of a process, which may not be known.
+        End(u32),
+        /// A lock of sleeper 1 of a process, held by these, and whether that thread alone may give it back.
+        Lock(u32, bool, Vec<u32>),
+    }
+
+    /// For each process: is it quiet, and the sleeps of its threads with their roles.
+    type Tree = Vec<(bool, Vec<(Role, For)>)>;
+
+    fn trees() -> impl Strategy<Value = Tree> {
+        let holders = || prop::collection::vec(prop_oneof![1 => Just(0), 9 => 1..=PROCESSES], 0..3);
+        let waited = prop_oneof![
+            1 => Just(For::Unknown),
+            6 => holders().prop_map(For::Held),
+            2 => (1..=PROCESSES + 1).prop_map(For::End),
+            3 => (1..=PROCESSES, any::<bool>(), holders()).prop_map(|(owner, scoped, held)| For::Lock(owner, scoped, held)),
+        ];
+        let role = prop_oneof![4 => Just(Role::Wait), 1 => Just(Role::Join), 1 => Just(Role::Idle)];
+        let sleeps = prop::collection::vec((role, waited), 0..3);
+        prop::collection::vec((prop::bool::weighted(0.85), sleeps), PROCESSES as usize)
+    }
+
+    fn picture(tree: &Tree) -> Picture {
+        let mut picture = Picture {
+            quiet: Default::default(),
+            sleepers: Vec::new(),
+            holders: Default::default(),
+            pids: (1..=PROCESSES).map(|number| (1000 + number, number)).collect(),
+        };
+        for (number, (quiet, sleeps)) in (1..).zip(tree) {
+            if *quiet {
+                picture.quiet.insert(number, 7);
+            }
+            for (thread, (role, waited)) in (1..).zip(sleeps) {
+                let key = u64::from(number * 100 + thread);
+                let (enders, owner, held) = match waited {
+                    For::Unknown => (Enders::Unknown, None, None),
+                    For::Held(held) => (Enders::Holders(key, 1), None, Some(held)),
+                    For::End(of) => (Enders::Process(1000 + of), None, None),
+                    For::Lock(of, scoped, held) => {
+                        let owner = tree::thread_of(*of) + 1;
+                        (Enders::Holders(key, 1), Some((owner, *scoped)), Some(held))
+                    }
+                };
+                picture.holders.extend(held.map(|held| ((key, 1), held.clone())));
+                picture.sleepers.push(shared::Sleeper {
+                    thread: tree::thread_of(number) + thread,
+                    name: String::new(),
+                    kind: String::new(),
+                    role: *role,
+                    place: String::new(),
+                    key,
+                    enders,
+                    owner,
+                    timed: false,
+                    seq: 1,
+                    os_id: 0,
+                    taken: String::new(),
+                    at: 0,
+                });
+            }
+        }
+        picture
+    }
+
+    /// Is `set` a set of quiet processes in which every wait can be ended only by one of them, and by at least one?
+    fn is_stuck(tree: &Tree, set: u32) -> bool {
+        let inside = |number: u32| number >= 1 && set >> number & 1 != 0;
+        (1..)
+            .zip(tree)
+            .filter(|(number, _)| inside(*number))
+            .all(|(_, (quiet, sleeps))| {
+                let caught = |waited: &For| match waited {
+                    For::Unknown => false,
+                    For::End(of) => *of <= PROCESSES && inside(*of),
+                    For::Lock(of, true, _) => inside(*of),
+                    For::Held(held) | For::Lock(_, false, held) => {
+                        !held.is_empty() && held.iter().all(|&of| inside(of))
+                    }
+                };
+                *quiet && !sleeps.is_empty() && sleeps.iter().all(|(_, waited)| caught(waited))
+            })
+    }
+
+    /// Follows the locks that only their owners may give back: does the way lead round?
+    fn goes_round(tree: &Tree) -> bool {
+        let next =
+            |(number, thread): (u32, u32)| match tree[number as usize - 1].1.get(thread as usize - 1)?.1 {
+                For::Lock(of, true, _) if !tree[of as usize - 1].1.is_empty() => Some((of, 1)),
+                _ => None,
+            };
+        (1..=PROCESSES).any(|number| (0..10).try_fold((number, 1), |at, _| next(at)).is_some())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn the_verdict_is_what_a_naive_search_finds(tree in trees()) {
+            // All sets of processes; the union of stuck ones is stuck.
+            let stuck = (0..2_u32 << PROCESSES).filter(|set| set & 1 == 0 && is_stuck(&tree, *set)).fold(0, |all, set| all | set);
+            let worth = (1..).zip(&tree).any(|(number, (_, sleeps))| {
+                stuck >> number & 1 != 0 && sleeps.iter().any(|(role, _)| *role != Role::Idle)
+            });
+            let expected = if goes_round(&tree) {
+                Some(Cause::Cycle)
+            } else {
+                worth.then_some(Cause::Asleep)
+            };
+            let picture = picture(&tree);
+            let found = find(&picture);
+            prop_assert_eq!(found.as_ref().map(|found| found.cause), expected);
+            let Some(found) = found else { return Ok(()) };
+            prop_assert!(found.members.contains(&found.victim));
+            if found.cause == Cause::Asleep {
+                let members = found.members.iter().map(|&at| tree::number_of(picture.sleepers[at].thread));
+                prop_assert_eq!(members.fold(0, |all, number| all | 1 << number), stuck);
+            }
+        }
+    }
+
+    #[test]
+    fn who_waits_at_an_object_that_nobody_holds_is_not_stuck() {
+        let held = |by: &[u32]| vec![(Role::Wait, For::Held(by.to_vec()))];
+        let with = |by: &[u32]| vec![(true, held(&[2])), (true, held(by))];
+        assert!(find(&picture(&with(&[1]))).is_some(), "each waits for the other");
+        assert_eq!(
+            find(&picture(&with(&[]))),
+            None,
+            "the second learns of the death, and may wake the first then"
+        );
+        assert_eq!(find(&picture(&vec![(true, held(&[]))])), None);
+    }
+}

@@ -470,10 +470,10 @@ fn permits_of_the_dead() {
         let permits = Placed::new(Permits::new(3, 3).unwrap());
         for _ in 0..3 {
             let holder = doer(|| {
-                (0..3).for_each(|_| assert!(permits.acquire(&patiently()).unwrap()));
+                (0..3).for_each(|_| assert!(permits.acquire(&patiently()).unwrap().is_some()));
                 permits.release().unwrap();
             });
-            assert!(permits.acquire(&patiently()).unwrap());
+            assert!(permits.acquire(&patiently()).unwrap().is_some());
             let number = holder.number;
             assert_eq!(permits.dead_holder(), None);
             let ended = thread::scope(|scope| {
@@ -494,16 +494,16 @@ fn permits_of_the_dead() {
             ));
             assert_eq!((permits.recover(), permits.recover()), (2, 0));
             permits.release().unwrap();
-            assert_eq!(permits.semaphore().value(), 3);
+            assert_eq!(permits.value(), 3);
             assert!(permits.release().is_err(), "more than there are");
         }
         // Given by one, taken by another: the dead consumer holds nothing.
         let signal = Placed::new(Permits::new(0, u64::MAX >> 2).unwrap());
         signal.release().unwrap();
-        let consumer = doer(|| assert!(signal.acquire(&patiently()).unwrap()));
+        let consumer = doer(|| assert!(signal.acquire(&patiently()).unwrap().is_some()));
         consumer.kill();
         consumer.perish();
-        assert!(!signal.acquire(&briefly()).unwrap());
+        assert!(signal.acquire(&briefly()).unwrap().is_none());
         assert_eq!(signal.dead_holder(), None);
     });
 }
@@ -666,6 +666,116 @@ fn a_barrier_whose_member_dies_inside() {
             }
             other.join();
         }
+    });
+}
+
+/// Nobody else was there to be told: whoever comes later learns it.
+#[test]
+fn a_barrier_whose_only_member_dies() {
+    alone("a_barrier_whose_only_member_dies", || {
+        let barrier = Placed::new(Barrier::new(2));
+        for _ in 0..3 {
+            let victim = fork(|| {
+                meet(&barrier, &meeting(), || ());
+            });
+            until_asleep(1);
+            victim.kill();
+            victim.perish();
+            assert_eq!(meet(&barrier, &meeting(), || ()), Met::Broken);
+            assert!(barrier.is_broken());
+            barrier.reset();
+            assert!(!barrier.is_broken());
+            let member = fork(|| assert_ne!(meet(&barrier, &meeting(), || ()), Met::Broken));
+            assert_ne!(meet(&barrier, &meeting(), || ()), Met::Broken);
+            member.join();
+        }
+    });
+}
+
+/// Not asked of the barrier: looking at it would find out who died inside.
+fn until_asleep(n: usize) {
+    until("they sleep", || wait::shared::sleepers().len() == n);
+}
+
+/// Somebody dies with the state locked, and nobody comes after him.
+#[test]
+fn a_barrier_whose_last_comer_dies_inside() {
+    alone("a_barrier_whose_last_comer_dies_inside", || {
+        for nth in 1..=2 {
+            let barrier = Placed::new(Barrier::new(4));
+            let others: Vec<Child> = (0..2)
+                .map(|_| fork(|| assert_eq!(meet(&barrier, &meeting(), || ()), Met::Broken)))
+                .collect();
+            until_asleep(2);
+            let victim = fork(|| {
+                point::arm("barrier", nth);
+                barrier.arrive_last();
+                meet(&barrier, &meeting(), || ());
+            });
+            victim.perish();
+            others.into_iter().for_each(Child::join);
+            assert!(barrier.is_broken());
+        }
+    });
+}
+
+/// Whoever buries a member dies before he has told the others.
+#[test]
+fn a_barrier_whose_undertaker_dies() {
+    alone("a_barrier_whose_undertaker_dies", || {
+        for point in ["mourn", "take", "notify"] {
+            let barrier = Placed::new(Barrier::new(3));
+            let other = fork(|| assert_eq!(meet(&barrier, &meeting(), || ()), Met::Broken));
+            let mut victim = fork(|| {
+                meet(&barrier, &meeting(), || ());
+            });
+            until_asleep(2);
+            // It must not bury him itself.
+            other.signal(libc::SIGSTOP);
+            victim.kill();
+            until("its end", || victim.has_ended());
+            let mut undertaker = fork(|| {
+                point::arm(point, 1);
+                tree::is_dead(victim.number);
+            });
+            assert_eq!(undertaker.ending(), Ending::Killed(libc::SIGKILL), "{point}");
+            other.signal(libc::SIGCONT);
+            other.join();
+            assert_eq!(victim.ending(), Ending::Killed(libc::SIGKILL));
+            processes::buried(victim.number);
+            assert!(barrier.is_broken());
+            barrier.reset();
+            assert!(!barrier.is_broken() && barrier.waiting() == 0);
+        }
+    });
+}
+
+/// An undertaker so slow that its round is broken, and the next one has begun, before it tells anybody.
+#[test]
+fn a_barrier_whose_undertaker_is_late() {
+    alone("a_barrier_whose_undertaker_is_late", || {
+        let barrier = Placed::new(Barrier::new(2));
+        let mut victim = fork(|| {
+            meet(&barrier, &meeting(), || ());
+        });
+        until_asleep(1);
+        victim.kill();
+        until("its end", || victim.has_ended());
+        let undertaker = fork(|| {
+            point::arm_to_stop("mourn", 2);
+            assert!(tree::is_dead(victim.number));
+        });
+        until("it stops", || undertaker.is_stopped());
+        assert!(barrier.is_broken());
+        barrier.reset();
+        let member = fork(|| assert_eq!(meet(&barrier, &meeting(), || ()), Met::Passed));
+        until_asleep(1);
+        undertaker.signal(libc::SIGCONT);
+        undertaker.join();
+        until_asleep(1);
+        assert_eq!(meet(&barrier, &meeting(), || ()), Met::Last);
+        member.join();
+        assert_eq!(victim.ending(), Ending::Killed(libc::SIGKILL));
     });
 }
 

@@ -7,6 +7,7 @@
 
 mod processes;
 
+use phalanx::prim::Guarded;
 use phalanx::shm::{self, Guard, Handle, SEATS, Stale, Taken, UNIT, heap, tree};
 use processes::{
     Child, Dice, Ending, Gate, Placed, alone, alone_for, block, buried, fork, in_threads, until, used, words,
@@ -594,10 +595,9 @@ fn seats_and_numbers_are_used_again() {
     );
 }
 
-/// A fork that fails, or whose child dies at once, and one that nobody has announced.
 #[test]
-fn forks_of_every_kind() {
-    alone("forks_of_every_kind", || {
+fn a_fork_that_nobody_tells_of() {
+    alone("a_fork_that_nobody_tells_of", || {
         let before = used();
         let handle = Handle::new(KIND, 100).unwrap();
         let seen = words(1);
@@ -619,16 +619,177 @@ fn forks_of_every_kind() {
         buried(number);
         assert_eq!(handle.holders(), [tree::number()]);
 
-        tree::conceive();
-        tree::delivered();
         let child = fork(|| ());
         child.join();
         drop(handle);
-        // Whoever was conceived and never born is given up after ten seconds.
-        until("the unborn to be given up", || {
+        until("all to be given back", || {
             tree::patrol();
             tree::living() == [tree::number()] && used() == before
         });
+    });
+}
+
+/// What each child passes before anything of ours runs in it, to die there.
+static STILLBORN: Guarded<Option<Gate>> = Guarded::new(None);
+
+/// Forks a child that waits, and dies before it enters. Returns its pid and its number.
+fn stillborn() -> (u32, u32) {
+    let others = tree::living();
+    let go = Gate::new();
+    STILLBORN.with(|gate| *gate = Some(go));
+    // SAFETY: the child waits and dies in the first of the fork handlers.
+    let pid = unsafe { libc::fork() };
+    let mut living = tree::living().into_iter();
+    let number = living.find(|number| !others.contains(number)).unwrap();
+    assert!(!tree::is_dead(number), "it may come");
+    go.open();
+    // SAFETY: a plain system call and a struct of plain numbers; the child stays a zombie.
+    let waited = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOWAIT;
+        libc::waitid(libc::P_PID, pid as u32, &raw mut info, options)
+    };
+    assert_eq!(waited, 0);
+    (pid as u32, number)
+}
+
+/// A child that dies before it has entered is not waited for, once its parent has told its pid.
+#[test]
+fn a_child_that_never_enters() {
+    extern "C" fn child() {
+        if let Some(go) = STILLBORN.with(|gate| *gate) {
+            go.pass();
+            phalanx::sys::die();
+        }
+    }
+    // SAFETY: a plain function. In a child the handlers run in the order in which they came: this one is the first.
+    assert_eq!(unsafe { libc::pthread_atfork(None, None, Some(child)) }, 0);
+    alone("a_child_that_never_enters", || {
+        let before = used();
+        let handle = Handle::new(KIND, 100).unwrap();
+        let name = handle.name();
+
+        let (pid, number) = stillborn();
+        assert_eq!(handle.holders(), [tree::number(), number]);
+        assert!(!tree::is_dead(number), "nobody knows");
+        tree::forked(pid);
+        assert!(tree::is_dead(number));
+        buried(number);
+        assert_eq!(handle.holders(), [tree::number()]);
+
+        let (_, number) = stillborn();
+        tree::forked(0);
+        assert!(tree::is_dead(number), "a fork that failed");
+
+        // And what nobody tells is given up after ten seconds.
+        let (_, number) = stillborn();
+        drop(handle);
+        assert!(name.is_held());
+        buried(number);
+        assert!(!name.is_held() && used() == before);
+    });
+}
+
+/// Neither its pid nor its start time changes when a process becomes another program.
+#[test]
+fn a_process_that_becomes_another_program() {
+    alone("a_process_that_becomes_another_program", || {
+        let handle = Handle::new(KIND, 100).unwrap();
+        let go = Gate::new();
+        let child = fork(|| {
+            go.pass();
+            let arguments = [c"sleep".as_ptr(), c"600".as_ptr(), std::ptr::null()];
+            // SAFETY: the strings live as long as this program.
+            unsafe { libc::execvp(arguments[0], arguments.as_ptr()) };
+        });
+        assert!(!tree::is_dead(child.number));
+        assert_eq!(handle.holders(), [tree::number(), child.number]);
+        go.open();
+        buried(child.number);
+        assert!(!child.has_ended());
+        assert_eq!(handle.holders(), [tree::number()]);
+    });
+}
+
+/// What is pickled for a child is held by it before it comes, and let go if it does not.
+#[test]
+fn a_child_holds_what_it_was_given() {
+    alone("a_child_holds_what_it_was_given", || {
+        let before = used();
+        let pack = |number| {
+            let handle = Handle::new(KIND, 100).unwrap();
+            assert_eq!(shm::pack_for(number), 0);
+            let packed = handle.pack();
+            assert_eq!(shm::pack_for(0), number);
+            (handle.name(), packed)
+        };
+        let failed = tree::expect();
+        let (name, _) = pack(failed);
+        assert!(name.is_held() && !tree::is_dead(failed), "as long as we live");
+        tree::miscarried(failed);
+        assert!(!name.is_held() && used() == before);
+
+        // The child enters under the number that its own fork was given first, as one of a fork server does.
+        for ends_well in [true, false] {
+            let number = tree::expect();
+            let (name, (tree_id, packed)) = pack(number);
+            let go = Gate::new();
+            let child = fork(|| {
+                go.pass();
+                if !ends_well {
+                    phalanx::sys::die();
+                }
+                let old = tree::number();
+                assert!(tree::enter_as(number));
+                assert_eq!((tree::number(), tree::number_of(tree::me())), (number, number));
+                buried(old);
+                let handle = Handle::unpack(tree_id, packed, KIND).unwrap();
+                assert_eq!(handle.holders(), [number]);
+                drop(handle);
+                // It comes a second time, and the first one is gone by then.
+                let handle = Handle::unpack(tree_id, packed, KIND).unwrap();
+                shm::begin();
+                assert_eq!(handle.holders(), [number]);
+                drop(handle);
+                assert!(!name.is_held());
+            });
+            tree::started(number, child.pid as u32);
+            tree::miscarried(number);
+            assert_eq!(shm::holders(name), [number], "it has a pid");
+            go.open();
+            if ends_well {
+                child.join();
+            } else {
+                child.perish();
+            }
+            buried(number);
+            until("all to be given back", || !name.is_held() && used() == before);
+        }
+    });
+}
+
+/// A parent that dies before it has launched the child that it expects.
+#[test]
+fn nobody_expects_the_child_of_the_dead() {
+    alone("nobody_expects_the_child_of_the_dead", || {
+        let handle = Handle::new(KIND, 100).unwrap();
+        let seen = words(1);
+        let parent = fork(|| {
+            let number = tree::expect();
+            shm::pack_for(number);
+            handle.pack();
+            seen[0].store(u64::from(number), Ordering::Release);
+            phalanx::sys::die();
+        });
+        let number = loop {
+            match seen[0].load(Ordering::Acquire) {
+                0 => thread::yield_now(),
+                number => break number as u32,
+            }
+        };
+        parent.perish();
+        buried(number);
+        assert_eq!(handle.holders(), [tree::number()]);
     });
 }
 

@@ -14,7 +14,6 @@ interpreter.
 from __future__ import annotations
 
 import _thread
-import os
 import sys
 import threading
 
@@ -164,10 +163,5 @@ def __getattr__(name: str) -> Any:
 sys.meta_path.append(_StandardParts)
 
 
-def _know_main_thread() -> None:
-    # Waits of the main thread run signal handlers; it is the one that forked, in a child.
-    _core.set_main_thread(threading.main_thread().ident or _thread.get_ident())
-
-
-_know_main_thread()
-os.register_at_fork(after_in_child=_know_main_thread)
+# Waits of the main thread run signal handlers.
+_core.set_main_thread(threading.main_thread().ident or _thread.get_ident())

@@ -15,6 +15,7 @@ them under the standard classes as well.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from _thread import RLock as _RLock  # the original one
@@ -27,7 +28,7 @@ from phalanx import _settings
 
 TYPE_CHECKING = False  # `typing` costs more to import than all of this module
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Any
 
@@ -36,11 +37,12 @@ _context: Any = _std_context  # private names are used below on purpose
 _process: Any = _std_process
 _MISSING: Any = object()
 
-_guard = _RLock()
+_guard = _RLock()  # who takes it says so first, by `_attend_forks`
+_attends = False
 _adopted = False
 _changes: list[tuple[Any, str, Any, Any]] = []  # owner, name, old, new
-_parent_ends: set[int] = set()  # what tells each child, by being closed, that this process is gone
 _ahead: set[str] = set()  # modules that were loaded in a fork server or a template, and that a child may not want
+_orphans = ""  # the rule for them, as it was when this process began its last child
 _lent = False  # a fork server: the standard modules are patched here, and in a child only if it is told so
 
 
@@ -55,6 +57,7 @@ def adopt() -> None:
     global _adopted
     from phalanx.multiprocessing import process
 
+    _attend_forks()
     with _guard:
         done = {(id(owner), name) for owner, name, _, _ in _changes}
         for owner, name, ours in (*process.hooks(), *_spawn_hooks()):
@@ -71,6 +74,7 @@ def release() -> None:
     Processes that run, and those that wait for them, finish as they began.
     """
     global _adopted
+    _attend_forks()
     with _guard:
         for owner, name, old, ours in reversed(_changes):
             if vars(owner).get(name, _MISSING) is not ours:
@@ -128,6 +132,25 @@ def unguarded(process: str, place: str, line: str) -> Exception:
     return errors.StartError(text.format(name=process, place=place, line=line), process, place, texts["hint.guard"])
 
 
+def pickled_start(popen: Any, process: Any, report: Callable[[], Any]) -> memoryview:
+    """What the child of `popen` is to begin with: the preparation data and its process object.
+
+    From here on the child is in the tree, as the process `popen._number`, and holds what is pickled for it: whoever
+    waits at the other end of a pipe learns if it dies, or never begins. For `report` see `preparation_data`; it is made
+    here.
+    """
+    buffer = io.BytesIO()
+    before = _core.pickle_for(popen._number)
+    _context.set_spawning_popen(popen)
+    try:
+        reduction.dump(preparation_data(process._name, report()), buffer)
+        reduction.dump(process, buffer)
+    finally:
+        _context.set_spawning_popen(None)
+        _core.pickle_for(before)
+    return buffer.getbuffer()
+
+
 def hold_ends(popen: Any, parent_end: int, *others: int) -> None:
     """Give descriptors to the object of a process: they are closed with it.
 
@@ -136,25 +159,17 @@ def hold_ends(popen: Any, parent_end: int, *others: int) -> None:
     """
     from multiprocessing import util
 
-    _parent_ends.add(parent_end)
-    popen.finalizer = util.Finalize(popen, _close_ends, (parent_end, *others))
+    _core.hold_end(parent_end)
+    popen.finalizer = util.Finalize(popen, _core.close_ends, (parent_end, *others))
 
 
 def take_ends(finalizer: Any) -> None:
     """The same for the finalizer that the standard library has made after a fork."""
-    sentinel, parent_end = finalizer._args
-    _parent_ends.add(parent_end)
-    finalizer._callback, finalizer._args = _close_ends, (parent_end, sentinel)
+    _core.hold_end(finalizer._args[1])
+    finalizer._callback = _core.close_ends
 
 
-def _close_ends(parent_end: int, *others: int) -> None:
-    _parent_ends.discard(parent_end)  # first: a fork in between must not close a number that means something else
-    for fd in (parent_end, *others):
-        os.close(fd)
-
-
-def _forget_children() -> None:
-    """In a forked child: the processes that its parent has started are not its own."""
+def _after_fork() -> None:
     global _lent
     _guard._at_fork_reinit()  # type: ignore[attr-defined]
     if _lent:
@@ -163,11 +178,14 @@ def _forget_children() -> None:
         _lent = False
         phalanx.uninstall()
         release()
-    while _parent_ends:
-        try:
-            os.close(_parent_ends.pop())
-        except OSError:
-            pass
+
+
+def _attend_forks() -> None:
+    # Not from the start: each hook costs each child pages that it has to copy.
+    global _attends
+    if not _attends:
+        os.register_at_fork(after_in_child=_after_fork)
+        _attends = True
 
 
 class _ParentPath:
@@ -200,18 +218,19 @@ class _Beginning:
     def __reduce__(self) -> tuple[Any, ...]:
         spawning = _context.get_spawning_popen() is not None
         tree = reduction.DupFd(_core.tree_fd()) if spawning else None
-        return _begin, (tree, mode_of_standard_modules(), _adopted, self.report)
+        number = getattr(_context.get_spawning_popen(), "_number", 0)
+        return _begin, (tree, number, mode_of_standard_modules(), _adopted, self.report)
 
 
 # ---------------------------------------------------------------- in the child
 
 
-def _begin(tree: Any, mode: str | None, standard_too: bool, report: Any) -> None:
+def _begin(tree: Any, number: int, mode: str | None, standard_too: bool, report: Any) -> None:
     if _ahead:
         _make_room()
     if tree is not None:
         fd = tree.detach()
-        _core.tree_attach(fd)
+        _core.tree_attach(fd, number)
         os.close(fd)
     if mode is not None:
         import phalanx
@@ -235,6 +254,7 @@ def lend(mode: str | None, usual: Iterable[str], tree: int | None = None) -> Non
 
     import phalanx.multiprocessing
 
+    _attend_forks()
     if tree is not None:
         _core.tree_attach(tree)
         os.close(tree)
@@ -262,10 +282,12 @@ def begin_process(process: Any, parent_sentinel: int | None) -> None:
     """The last step before a child calls the standard `_bootstrap`: from here on it is the program's."""
     if isinstance(sys.excepthook, _LastWords):
         sys.excepthook.end()
-    _core.process_name(process._name)
-    if parent_sentinel is None or getattr(process, "outlive_parent", False) or _settings.orphan_rule() == "keep":
-        return
-    _core.die_with_parent(process._parent_pid, parent_sentinel)
+    alone = (
+        parent_sentinel is None
+        or getattr(process, "outlive_parent", False)
+        or (_orphans or _settings.orphan_rule()) == "keep"
+    )
+    _core.process_begins(process._name, -1 if alone else parent_sentinel)
 
 
 class _LastWords:
@@ -327,6 +349,3 @@ _OUR_FOLDERS = tuple(
         os.path.join(_LIBRARY, "concurrent", "futures"),
     )
 )
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_children)

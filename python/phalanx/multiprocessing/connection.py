@@ -1,20 +1,19 @@
-"""`multiprocessing.connection`: pipes through shared memory; listeners and clients stay the standard library's.
+"""`multiprocessing.connection`: pipes through shared memory; listeners and clients are nearly the standard library's.
 
 Sending never waits for the other end to receive, short of the memory ceiling. `fileno()` is a socket that can be
 selected on. Who waits at an end whose other side nobody holds any more gets EOFError, also after a SIGKILL.
+
+What comes over a connection on a descriptor may come from anybody: its lengths are not believed.
 """
 
 from __future__ import annotations
 
+import io
 import multiprocessing.connection as _std
+import os
+import struct
 from multiprocessing import AuthenticationError, BufferTooShort, reduction
-from multiprocessing.connection import (
-    Client,
-    Listener,
-    answer_challenge,
-    deliver_challenge,
-    wait,
-)
+from multiprocessing.connection import answer_challenge, deliver_challenge, wait
 
 from phalanx import _core, _settings
 
@@ -33,7 +32,87 @@ __all__ = [
     "wait",
 ]
 
-Connection = _std.Connection
+_CHUNK = 1 << 20  # at most so many bytes are made room for before they have come
+
+
+class Connection(_std.Connection):
+    """A connection on a descriptor: the standard class, but a length that cannot be is an OSError, and closes it."""
+
+    def _recv(self, size: int, read: Any = os.read) -> io.BytesIO:
+        message = io.BytesIO()
+        left = size
+        while left > 0:
+            chunk = read(self._handle, min(left, _CHUNK))  # type: ignore[attr-defined]
+            if not chunk:
+                if left == size:
+                    raise EOFError
+                raise OSError("got end of file during message")
+            message.write(chunk)
+            left -= len(chunk)
+        return message
+
+    def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
+        (size,) = struct.unpack("!i", self._recv(4).getvalue())
+        if size == -1:
+            (size,) = struct.unpack("!Q", self._recv(8).getvalue())
+        if size < 0:
+            self._refuse(size, "a length is not negative")
+        if maxsize is not None and size > maxsize:
+            return None
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if size > memory:
+            self._refuse(size, f"this machine has {memory} bytes of memory")
+        return self._recv(size)
+
+    def _refuse(self, size: int, why: str) -> None:
+        self.close()
+        raise OSError(f"message of {size} bytes announced: {why}")
+
+
+def _reduce_checked(end: Connection) -> tuple[Any, ...]:
+    return _rebuild_checked, (reduction.DupFd(end.fileno()), end.readable, end.writable)
+
+
+def _rebuild_checked(file: Any, readable: bool, writable: bool) -> Connection:
+    return Connection(file.detach(), readable, writable)
+
+
+reduction.register(Connection, _reduce_checked)
+
+
+def _checked(end: Any) -> Any:
+    """The same end, of our class: nothing has been read from it yet."""
+    if type(end) is _std.Connection:
+        end.__class__ = Connection
+    return end
+
+
+class _Accepting(_std.SocketListener):  # type: ignore[name-defined,misc]
+    def accept(self) -> Any:
+        return _checked(super().accept())
+
+
+class Listener(_std.Listener):
+    """Listens for connections. With an authkey nothing that a client sends is unpickled before it has proved itself."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._listener.__class__ = _Accepting  # type: ignore[attr-defined]
+
+
+def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Any:
+    """A connection to the listener at `address`; with an authkey both sides prove that they know it."""
+    end = _checked(_std.Client(address, family))
+    try:
+        if authkey is not None:
+            if not isinstance(authkey, bytes):
+                raise TypeError("authkey should be a byte string")
+            answer_challenge(end, authkey)
+            deliver_challenge(end, authkey)
+    except BaseException:
+        end.close()
+        raise
+    return end
 
 
 class PipeConnection(_core.PipeEnd, Connection):

@@ -8,6 +8,7 @@ from _thread import get_ident
 from multiprocessing import popen_fork
 from time import sleep
 
+from phalanx import _core as _native
 from phalanx import _settings, errors
 from phalanx.multiprocessing import _reasons, _start
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["Popen"]
+
+_core: Any = _native
 
 _ANY_ERROR = 1  # the exit code after an exception
 _MOMENT = 0.0005  # seconds: what a thread takes at most from reaping to telling
@@ -28,6 +31,7 @@ class Waiting:
     sentinel: int
     returncode: int | None
     finalizer: Any
+    _by_pid = True  # whether it can be waited for by its pid
     _sent: int | None = None  # the signal that was sent last
     _lost = False  # `returncode` is only a stand-in
     _report = -1  # where a child that could not begin writes why
@@ -36,7 +40,7 @@ class Waiting:
 
     def __init__(self, process_obj: Any) -> None:
         """Start the process. Raises OSError where the system cannot, and ValueError for a setting it does not know."""
-        _settings.orphan_rule()  # a wrong value is told here, not in each child
+        _start._orphans = _settings.orphan_rule()  # a wrong value is told here, not in each child
         self._process = weakref.ref(process_obj)
         self._owner = os.getpid()
         self._reaping: list[int] = []  # the threads that are at it; lists change in one step
@@ -51,26 +55,9 @@ class Waiting:
             return self.returncode
         if timeout is not None and timeout <= 0:
             return self.poll()
-        if not self._sleep(None if timeout is None else float(timeout)):
+        if not _core.wait_for_exit(self.pid, self.sentinel, timeout, self._process(), self._by_pid):
             return None
         return self.poll(0)
-
-    def _sleep(self, timeout: float | None) -> bool:
-        """Wait at the door for the end of the process; false after a time-out."""
-        try:
-            # Not the sentinel: a grandchild may hold its other end open.
-            handle = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            return self._sleep_at(self.sentinel, timeout)
-        try:
-            return self._sleep_at(handle, timeout)
-        finally:
-            os.close(handle)
-
-    def _sleep_at(self, fd: int, timeout: float | None) -> bool:
-        return bool(_start._core.wait_for_exit(self.pid, fd, timeout, self._process()))
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code of the process, or None if it still runs. Without `os.WNOHANG` in `flag`, wait for its end."""
@@ -82,7 +69,7 @@ class Waiting:
                 status = self._reap(flag)
                 if status is not None:
                     self.returncode = os.waitstatus_to_exitcode(status)
-                    _start._core.process_reaped(self.pid, status)
+                    _core.process_reaped(self.pid, status)
             finally:
                 self._reaping.remove(me)
             while self.returncode is None and flag == 0 and self._reaping and not below:
@@ -138,5 +125,8 @@ class Popen(Waiting, popen_fork.Popen):
     """A process started by `fork`."""
 
     def _launch(self, process_obj: Any) -> None:
-        super()._launch(process_obj)  # type: ignore[misc]
+        try:
+            super()._launch(process_obj)  # type: ignore[misc]
+        finally:
+            _core.fork_done(self.__dict__.get("pid", 0))
         _start.take_ends(self.finalizer)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import select
-from multiprocessing import context, forkserver, popen_forkserver, reduction, util
+from multiprocessing import forkserver, popen_forkserver, reduction, util
 
 from phalanx import errors
 from phalanx.multiprocessing import _start
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen"]
 
-_context: Any = context
 _forkserver: Any = forkserver
 _util: Any = util
 
@@ -30,14 +28,18 @@ class Popen(Waiting, popen_forkserver.Popen):
     """A process forked by the fork server. Its exit code comes through the server."""
 
     _fds: list[int]
+    _number: int  # in the tree
+    _by_pid = False  # that is the fork server's to reap, and may be another's by now
 
     def _launch(self, process_obj: Any) -> None:
         report, child_end = os.pipe()
+        self._number = _start._core.child_expected()
         try:
-            data = self._pickled(process_obj, child_end)
+            data = _start.pickled_start(self, process_obj, lambda: reduction.DupFd(child_end))
             _ensure_server()
             self.sentinel, data_end = _forkserver.connect_to_new_process(self._fds)
         except BaseException:
+            _start._core.child_failed(self._number)
             os.close(report)
             raise
         finally:
@@ -48,24 +50,15 @@ class Popen(Waiting, popen_forkserver.Popen):
             with open(data_end, "wb") as file:
                 file.write(data)
             self.pid = _forkserver.read_signed(self.sentinel)
+            _start._core.child_started(self._number, self.pid)
         except (EOFError, ConnectionError):
+            _start._core.child_failed(self._number)
             if _server_failed():
                 raise _server_ended(process_obj._name) from None
             raise
-
-    def _pickled(self, process_obj: Any, report: int) -> memoryview:
-        buffer = io.BytesIO()
-        _context.set_spawning_popen(self)
-        try:
-            reduction.dump(_start.preparation_data(process_obj._name, reduction.DupFd(report)), buffer)
-            reduction.dump(process_obj, buffer)
-        finally:
-            _context.set_spawning_popen(None)
-        return buffer.getbuffer()
-
-    def _sleep(self, timeout: float | None) -> bool:
-        # The pid is the fork server's to reap, and may be another's by now.
-        return self._sleep_at(self.sentinel, timeout)
+        except BaseException:
+            _start._core.child_failed(self._number)
+            raise
 
     def _reap(self, flag: int) -> int | None:
         if len(self._reaping) > 1:
@@ -111,6 +104,7 @@ def _server_ended(name: str) -> errors.StartError:
 
 def _ensure_server() -> None:
     """Start the fork server if there is none, with phalanx in it."""
+    _start._attend_forks()
     with _start._guard:
         standard = _util.spawnv_passfds
         home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
-from multiprocessing import context, popen_spawn_posix, reduction, resource_tracker, spawn, util
+from multiprocessing import popen_spawn_posix, resource_tracker, spawn, util
 
 from phalanx.multiprocessing import _start, _template
 from phalanx.multiprocessing.popen_fork import Waiting
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen"]
 
-_context: Any = context
 _tracker: Any = resource_tracker
 _spawn: Any = spawn
 _util: Any = util
@@ -25,14 +23,16 @@ class Popen(Waiting, popen_spawn_posix.Popen):
     """A process in a fresh interpreter."""
 
     _fds: list[int]
+    _number: int  # in the tree
 
     def _launch(self, process_obj: Any) -> None:
         tracker_fd = _tracker.getfd()
         self._fds.append(tracker_fd)
+        self._number = _start._core.child_expected()
         pipes: list[int] = []
         try:
             sentinel, child_end = pipes[:] = os.pipe()
-            data = self._pickled(process_obj, child_end)
+            data = _start.pickled_start(self, process_obj, lambda: child_end)
             child_data, parent_end = pipe = os.pipe()
             pipes += pipe
             self._fds += [child_data, child_end]
@@ -41,23 +41,15 @@ class Popen(Waiting, popen_spawn_posix.Popen):
             if pid is None:
                 pid = _util.spawnv_passfds(_spawn.get_executable(), command, self._fds)
         except BaseException:
+            _start._core.child_failed(self._number)
             for fd in pipes:
                 os.close(fd)
             raise
         self.pid = pid
+        _start._core.child_started(self._number, pid)
         self.sentinel = self._report = sentinel
         _start.hold_ends(self, parent_end, sentinel)
         os.close(child_data)
         os.close(child_end)
         with open(parent_end, "wb", closefd=False) as file:
             file.write(data)
-
-    def _pickled(self, process_obj: Any, report: int) -> memoryview:
-        buffer = io.BytesIO()
-        _context.set_spawning_popen(self)
-        try:
-            reduction.dump(_start.preparation_data(process_obj._name, report), buffer)
-            reduction.dump(process_obj, buffer)
-        finally:
-            _context.set_spawning_popen(None)
-        return buffer.getbuffer()

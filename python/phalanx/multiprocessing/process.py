@@ -75,8 +75,8 @@ class Ending:
         """
         _std_join(self, timeout)
         popen: Any = self._popen  # type: ignore[attr-defined]
-        failure = getattr(popen, "failure", None)  # not every kind of process is ours
-        if failure is None or popen._told or (words := failure()) is None:
+        # Not every kind of process is ours, and only some report.
+        if getattr(popen, "_told", True) or (words := popen.failure()) is None:
             return
         if not _caller().startswith(_KEEPERS):
             popen._told = True

@@ -8,7 +8,7 @@ use crate::raw::{self, Ended, Method, Obj, Patience};
 use phalanx::channel::{Limits, Ring};
 use phalanx::prim::{AtomicBool, Ordering};
 use phalanx::shm::{Handle, tree};
-use phalanx::wait::{Enders, Reason, Role};
+use phalanx::wait::{Reason, Role};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -33,7 +33,7 @@ static JOIN: Reason = Reason {
 /// joinable: items count as unfinished until task_done.
 #[pyclass(frozen, weakref, subclass, module = "phalanx._core", name = "Channel")]
 pub struct Channel {
-    handle: Handle,
+    pub handle: Handle,
     joinable: bool,
     closed: AtomicBool,
     /// This process has put into it.
@@ -51,7 +51,7 @@ impl Channel {
             subject,
             ring: self.ring(),
             reason,
-            enders: Enders::Holders(self.handle.offset()),
+            enders: object::enders(self.handle.name()),
             others: None,
             bell: -1,
             keep: self.joinable,
@@ -384,7 +384,7 @@ unsafe extern "C-unwind" fn join(slf: Obj, args: *const Obj, count: isize, keywo
         };
         let this: &Channel = raw::state(slf);
         let ring = this.ring();
-        let enders = Enders::Holders(this.handle.offset());
+        let enders = object::enders(this.handle.name());
         let queued = || ring.len() as u64;
         let ended = raw::wait_shared(slf, &JOIN, patience.deadline(), enders, |how| {
             ring.hands().join(how, queued)

@@ -1,10 +1,26 @@
 //! From the number of a dead process to `phalanx.OwnerDied`.
 
 use crate::raw::{self, Obj};
+use crate::slot::Slot;
 use phalanx::shm::tree::{self, Life};
 use pyo3::ffi;
 use std::ffi::CStr;
 use std::ptr;
+
+/// The class OwnerDied, once one was raised.
+static ERROR: Slot = Slot::empty();
+
+/// Is `class`, which may be None, OwnerDied or a subclass?
+///
+/// # Safety
+/// Attached; a live object.
+#[inline]
+pub unsafe fn is_owner_died(class: Obj) -> bool {
+    let error = ERROR.get();
+    // SAFETY: as the caller promises; the error class is kept for ever.
+    !error.is_null()
+        && unsafe { ffi::PyType_Check(class) != 0 && ffi::PyType_IsSubtype(class.cast(), error.cast()) != 0 }
+}
 
 /// Sets `OwnerDied` for something of `kind` that a thread of a dead process owned, taken at `place`. Returns null.
 ///
@@ -47,6 +63,10 @@ pub unsafe fn raise_for(kind: &CStr, life: &Life, place: &str, count: u32) -> Ob
         }
         ffi::Py_DECREF(function);
         if !error.is_null() {
+            if ERROR.get().is_null() {
+                ffi::Py_INCREF(ffi::Py_TYPE(error).cast());
+                ERROR.put(ffi::Py_TYPE(error).cast());
+            }
             ffi::PyErr_SetObject(ffi::Py_TYPE(error).cast(), error);
             raw::release(error);
         }

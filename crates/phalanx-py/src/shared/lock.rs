@@ -9,7 +9,7 @@ use phalanx::prim::{AtomicU64, Guarded, Ordering};
 use phalanx::shm::{Handle, tree};
 use phalanx::sync::Hold;
 use phalanx::sync::shared::{Mutex, RMutex};
-use phalanx::wait::{self, Enders, Reason, Role, Stopped};
+use phalanx::wait::{self, Reason, Role, Stopped};
 use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::ptr;
@@ -73,10 +73,13 @@ impl Taken {
             });
             words
         });
-        for (to, word) in self.text.iter().zip(words) {
-            to.store(word, Ordering::Relaxed);
-        }
-        self.mark.store(mark, Ordering::Relaxed);
+        // One at a time: two threads of this process may have a permit each.
+        KNOWN.with(|_| {
+            for (to, word) in self.text.iter().zip(words) {
+                to.store(word, Ordering::Relaxed);
+            }
+            self.mark.store(mark, Ordering::Relaxed);
+        });
     }
 
     /// `file:line`.
@@ -88,6 +91,24 @@ impl Taken {
             .take_while(|&byte| byte != 0)
             .collect();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Sets `OwnerDied` for something of `kind` that `thread` had taken here. Returns null.
+    ///
+    /// # Safety
+    /// As [`deaths::raise`].
+    pub unsafe fn tell(&self, kind: &std::ffi::CStr, thread: u32) -> Obj {
+        let mut place = [0; 80];
+        // The text is freed before Python code runs.
+        let len = {
+            let text = self.text();
+            let len = text.len().min(place.len());
+            place[..len].copy_from_slice(&text.as_bytes()[..len]);
+            len
+        };
+        let place = std::str::from_utf8(&place[..len]).unwrap_or("");
+        // SAFETY: as the caller promises.
+        unsafe { deaths::raise(kind, thread, place) }
     }
 }
 
@@ -343,7 +364,7 @@ unsafe fn take_slowly<L: SharedLocking>(slf: Obj, lock: &L, hold: Hold, patience
                 }
                 Ended::OwnerDied(owner)
             } else {
-                let enders = Enders::Holders(lock.handle().offset());
+                let enders = object::enders(lock.handle().name());
                 let taken = lock.taken().text.as_ptr().addr();
                 raw::wait_for_lock(slf, L::REASON, patience.deadline(), enders, taken, |how| {
                     lock.lock(hold, how)
@@ -357,18 +378,7 @@ unsafe fn take_slowly<L: SharedLocking>(slf: Obj, lock: &L, hold: Hold, patience
                         return raw::boolean(true);
                     }
                 }
-                Ended::OwnerDied(thread) => {
-                    // The text is freed before Python code runs.
-                    let mut place = [0; 80];
-                    let len = {
-                        let text = lock.taken().text();
-                        let len = text.len().min(place.len());
-                        place[..len].copy_from_slice(&text.as_bytes()[..len]);
-                        len
-                    };
-                    let place = std::str::from_utf8(&place[..len]).unwrap_or("");
-                    return deaths::raise(L::WORD, thread, place);
-                }
+                Ended::OwnerDied(thread) => return lock.taken().tell(L::WORD, thread),
                 Ended::Yes => {
                     lock.taken().note();
                     return raw::boolean(true);
@@ -450,7 +460,7 @@ unsafe extern "C-unwind" fn exit(slf: Obj, args: *const Obj, count: isize, _: Ob
     // SAFETY: as in acquire; the first argument is an exception class or None.
     unsafe {
         let mine = raw::state::<SharedLock>(slf).owner() == tree::me();
-        if count > 0 && watch::is_deadlock(*args) && !mine {
+        if count > 0 && !mine && (watch::is_deadlock(*args) || deaths::is_owner_died(*args)) {
             return raw::none();
         }
         release(slf, ptr::null_mut())
@@ -461,7 +471,7 @@ unsafe extern "C-unwind" fn exit_once(slf: Obj, args: *const Obj, count: isize, 
     // SAFETY: as in exit.
     unsafe {
         let mine = raw::state::<SharedRLock>(slf).held().mutex.is_mine();
-        if count > 0 && watch::is_deadlock(*args) && !mine {
+        if count > 0 && !mine && (watch::is_deadlock(*args) || deaths::is_owner_died(*args)) {
             return raw::none();
         }
         give_back_once(slf)

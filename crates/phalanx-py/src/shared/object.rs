@@ -1,7 +1,9 @@
 //! Handles of shared objects: made, pickled as three numbers, taken up elsewhere.
 
-use phalanx::shm::{Handle, Stale, tree};
+use phalanx::shm::{Handle, Name, Stale, tree};
+use phalanx::wait::Enders;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 
 /// Makes sure that this process is known in an arena.
@@ -9,9 +11,32 @@ pub fn join_tree() -> PyResult<()> {
     // Whoever is in the tree buries the others too.
     phalanx::wait::shared::attend();
     tree::join_tree().map_err(|refused| match refused {
-        phalanx::shm::Refused::System(number) => std::io::Error::from_raw_os_error(number).into(),
+        phalanx::shm::Refused::System(number) => os_error(number),
         other => PyOSError::new_err(format!("no shared memory: {other}")),
     })
+}
+
+/// The exception for an error number of the system, of the subclass that Python has for it.
+pub fn os_error(number: i32) -> PyErr {
+    // SAFETY: the caller makes an exception, so it is attached; a built-in class.
+    unsafe {
+        *libc::__errno_location() = number;
+        ffi::PyErr_SetFromErrno(ffi::PyExc_OSError);
+        PyErr::fetch(Python::assume_attached())
+    }
+}
+
+/// As [`os_error`].
+pub fn io_error(error: std::io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => os_error(number),
+        None => error.into(),
+    }
+}
+
+/// Who can end a wait for an object: whoever holds it.
+pub fn enders(object: Name) -> Enders {
+    Enders::Holders(object.offset, object.serial)
 }
 
 /// A new object of `kind`, big enough for a `T`, which `make` puts into it.

@@ -5,9 +5,10 @@ use super::transfer::{Done, End};
 use crate::codec;
 use crate::raw::{self, Method, Obj, Patience};
 use phalanx::channel::{Limits, Ring};
-use phalanx::prim::{AtomicBool, AtomicU32, Guarded, Ordering};
-use phalanx::shm::{Handle, Name};
-use phalanx::wait::{Enders, Reason, Role};
+use phalanx::prim::{AtomicBool, AtomicU32, AtomicU64, Guarded, Ordering};
+use phalanx::shm::{self, Handle, Name, tree};
+use phalanx::sys;
+use phalanx::wait::{Reason, Role};
 use pyo3::exceptions::PyOSError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -39,7 +40,12 @@ pub struct PipeEnd {
     /// This end's socket, and a duplicate of the other one's: kept until somebody selects, to ring our own bell.
     socket: AtomicU32,
     other_socket: AtomicU32,
+    /// When this end last saw to it that the other one lives.
+    looked: AtomicU64,
 }
+
+/// So long nobody asks whether the other end lives, in nanoseconds: who waits asks as often.
+const LOOK: u64 = 100_000_000;
 
 /// The token's kind in the arena.
 const TOKEN: u32 = 0x17;
@@ -71,7 +77,13 @@ impl PipeEnd {
             closed: AtomicBool::new(false),
             socket: file(socket),
             other_socket: file(other_socket),
+            looked: AtomicU64::new(sys::coarse_now()),
         }
+    }
+
+    /// What it gets from and puts to.
+    pub fn rings(&self) -> impl Iterator<Item = &Handle> {
+        self.inbound.iter().chain(&self.outbound)
     }
 
     fn bell(&self) -> i32 {
@@ -98,12 +110,35 @@ impl PipeEnd {
         }
     }
 
+    /// Is somebody at the other end? A killed one is noticed by whoever waits or reaps; where nobody does, by us, now and
+    /// then.
+    #[inline]
+    fn has_peer(&self) -> bool {
+        let now = sys::coarse_now();
+        if now.saturating_sub(self.looked.load(Ordering::Relaxed)) >= LOOK {
+            self.look_after_peer(now);
+        }
+        self.theirs.is_held()
+    }
+
+    #[cold]
+    fn look_after_peer(&self, now: u64) {
+        self.looked.store(now, Ordering::Relaxed);
+        // Number 0 stands for a handle on its way. The dead are buried: then they hold nothing any more.
+        for holder in shm::holders(self.theirs)
+            .into_iter()
+            .filter(|&holder| holder != 0)
+        {
+            tree::is_dead(holder);
+        }
+    }
+
     fn end<'a>(&'a self, subject: Obj, ring: &'a Handle, reason: &'static Reason) -> End<'a> {
         End {
             subject,
             ring: Ring::of(ring),
             reason,
-            enders: Enders::Holders(self.theirs.offset),
+            enders: object::enders(self.theirs),
             others: Some(self.theirs),
             bell: self.bell(),
             keep: false,
@@ -126,7 +161,7 @@ pub fn make_pipe(
     ceiling: u64,
 ) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
     object::join_tree()?;
-    let (left, right) = std::os::unix::net::UnixStream::pair()?;
+    let (left, right) = std::os::unix::net::UnixStream::pair().map_err(object::io_error)?;
     let (left, right) = (OwnedFd::from(left), OwnedFd::from(right));
     let (to_left, to_right) = (
         make_ring(ceiling)?,
@@ -135,8 +170,12 @@ pub fn make_pipe(
     let token = || Handle::new(TOKEN, 0).map_err(|_| object::no_memory());
     let (a, b) = (token()?, token()?);
     let (a_name, b_name) = (a.name(), b.name());
-    let right_again = right.try_clone()?;
-    let left_again = if duplex { Some(left.try_clone()?) } else { None };
+    let right_again = right.try_clone().map_err(object::io_error)?;
+    let left_again = if duplex {
+        Some(left.try_clone().map_err(object::io_error)?)
+    } else {
+        None
+    };
     let first = PipeEnd::make(
         Some(to_left.clone()),
         to_right.clone(),
@@ -177,6 +216,7 @@ impl PipeEnd {
             closed: AtomicBool::new(false),
             socket: take(&seed.socket),
             other_socket: take(&seed.other_socket),
+            looked: AtomicU64::new(sys::coarse_now()),
         })
     }
 
@@ -315,7 +355,7 @@ unsafe fn put(slf: Obj, object: Obj, encode: super::transfer::Encode) -> Obj {
         let Some(ring) = ring_for(this, true) else {
             return ptr::null_mut();
         };
-        if !this.theirs.is_held() {
+        if !this.has_peer() {
             return broken();
         }
         match this.end(slf, ring, &SEND).put(object, Patience::Forever, encode) {
@@ -420,6 +460,8 @@ unsafe extern "C-unwind" fn poll(slf: Obj, args: *const Obj, count: isize, keywo
         let Some(ring) = ring_for(this, false) else {
             return ptr::null_mut();
         };
+        // A wait that is shorter than a sleeper's tick sees nothing of a death.
+        this.has_peer();
         match this.end(slf, ring, &RECV).wait_for_item(patience) {
             // At the end of the stream something can be got at once: EOFError.
             Done::Yes | Done::Closed => raw::boolean(true),

@@ -1,12 +1,12 @@
 //! `Semaphore`, `BoundedSemaphore`, `Event`, `Condition`, `Barrier` of `multiprocessing`.
 
 use super::deaths;
-use super::lock::{self, Held, SharedLock, SharedLocking, SharedRLock};
+use super::lock::{self, Held, SharedLock, SharedLocking, SharedRLock, Taken};
 use super::object::{self, Packed};
 use crate::raw::{self, Ended, Method, Obj, Patience};
 use crate::slot::Slot;
 use phalanx::shm::{Handle, tree};
-use phalanx::sync::shared::{Arrival, Barrier, Condvar, Event, Mutex, Permits, RMutex};
+use phalanx::sync::shared::{Arrival, Barrier, Condvar, Event, Mutex, Permits, RMutex, ROWS, Row};
 use phalanx::sync::{Hold, Passage, Round};
 use phalanx::wait::shared::Ticket;
 use phalanx::wait::{Deadline, Enders, How, Reason, Role, Steady, Stopped};
@@ -37,6 +37,15 @@ static BARRIER: Reason = Reason {
     role: Role::Meet,
 };
 
+/// The handle of a semaphore, event, condition or barrier.
+pub fn handle_of<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a Handle> {
+    let semaphore = object.cast::<SharedSemaphore>().ok().map(|it| &it.get().handle);
+    let event = object.cast::<SharedEvent>().ok().map(|it| &it.get().handle);
+    let condition = object.cast::<SharedCondition>().ok().map(|it| &it.get().handle);
+    let barrier = object.cast::<SharedBarrier>().ok().map(|it| &it.get().handle);
+    semaphore.or(event).or(condition).or(barrier)
+}
+
 // ---------------------------------------------------------------- Semaphore
 
 /// A counter of permits for the threads of all processes of a tree.
@@ -58,11 +67,31 @@ pub struct SharedBoundedSemaphore;
 
 const MOST: u64 = i32::MAX as u64;
 
+/// What lies in the arena.
+#[repr(C)]
+struct Pool {
+    permits: Permits,
+    /// Where the process of each row took a permit last.
+    taken: [Taken; ROWS],
+}
+
 impl SharedSemaphore {
     const KIND: u32 = 0x13;
-    fn permits(&self) -> &Permits {
+    #[inline]
+    fn pool(&self) -> &Pool {
         // SAFETY: objects of this kind hold this.
         unsafe { object::of(&self.handle) }
+    }
+
+    #[inline]
+    fn permits(&self) -> &Permits {
+        &self.pool().permits
+    }
+
+    /// Where the permit of this row was taken, if it has a place.
+    #[inline]
+    fn taken(&self, row: Row) -> Option<&Taken> {
+        row.index().and_then(|at| self.pool().taken.get(at))
     }
 
     fn make(value: i64, bounded: bool, recover: bool, packed: Option<Packed>) -> PyResult<Self> {
@@ -71,7 +100,10 @@ impl SharedSemaphore {
             value.ok_or_else(|| PyValueError::new_err("semaphore initial value must be >= 0 and < 2**31"))?;
         let permits = Permits::new(value, if bounded { value } else { MOST })
             .map_err(|_| PyValueError::new_err("semaphore initial value is too large"))?;
-        let handle = object::new_or(packed, Self::KIND, "Semaphore", || permits)?;
+        let handle = object::new_or(packed, Self::KIND, "Semaphore", || Pool {
+            permits,
+            taken: std::array::from_fn(|_| Taken::default()),
+        })?;
         Ok(Self { handle, recover })
     }
 }
@@ -92,19 +124,12 @@ impl SharedSemaphore {
 
     /// How many permits there are at this moment.
     fn get_value(&self) -> u64 {
-        self.permits().semaphore().value()
+        self.permits().value()
     }
 
     /// Give back what processes held that died; return how many permits that was.
     fn recover(&self) -> u64 {
         self.permits().recover()
-    }
-
-    /// Release a permit.
-    fn release(&self) -> PyResult<()> {
-        self.permits()
-            .release()
-            .map_err(|_| PyValueError::new_err("semaphore or lock released too many times"))
     }
 
     #[classmethod]
@@ -122,7 +147,7 @@ impl SharedSemaphore {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let semaphore = slf.get().permits().semaphore();
+        let semaphore = slf.get().permits();
         let name = slf.get_type().name()?;
         Ok(if semaphore.bound() < MOST {
             format!(
@@ -158,26 +183,41 @@ unsafe fn take_permit(slf: Obj, patience: Patience) -> Obj {
         let this: &SharedSemaphore = raw::state(slf);
         let permits = this.permits();
         loop {
-            if permits.try_acquire() {
+            if let Some(row) = permits.try_acquire() {
+                if let Some(taken) = this.taken(row) {
+                    taken.note();
+                }
                 return raw::boolean(true);
             }
+            let mut row = None;
             let ended = if patience == Patience::Now {
                 match permits.dead_holder() {
                     Some(number) => Ended::OwnerDied(tree::thread_of(number)),
                     None => return raw::boolean(false),
                 }
             } else {
-                let enders = Enders::Holders(this.handle.offset());
+                let enders = object::enders(this.handle.name());
                 raw::wait_shared(slf, &SEMAPHORE, patience.deadline(), enders, |how| {
-                    permits.acquire(how)
+                    row = permits.acquire(how)?;
+                    Ok(row.is_some())
                 })
             };
             match ended {
                 Ended::OwnerDied(_) if this.recover => {
                     permits.recover();
                 }
-                Ended::OwnerDied(thread) => return deaths::raise(c"Semaphore", thread, ""),
-                ended => return ended.into_bool(),
+                Ended::OwnerDied(thread) => {
+                    return match this.taken(permits.row_of(tree::number_of(thread))) {
+                        Some(taken) => taken.tell(c"Semaphore", thread),
+                        None => deaths::raise(c"Semaphore", thread, ""),
+                    };
+                }
+                ended => {
+                    if let Some(taken) = row.and_then(|row| this.taken(row)) {
+                        taken.note();
+                    }
+                    return ended.into_bool();
+                }
             }
         }
     }
@@ -199,6 +239,11 @@ unsafe extern "C-unwind" fn enter(slf: Obj, _: Obj) -> Obj {
 }
 
 unsafe extern "C-unwind" fn exit(slf: Obj, _: *const Obj, _: isize, _: Obj) -> Obj {
+    // SAFETY: as the caller promises.
+    unsafe { release(slf, ptr::null_mut()) }
+}
+
+unsafe extern "C-unwind" fn release(slf: Obj, _: Obj) -> Obj {
     // SAFETY: as in take_permit.
     match unsafe { raw::state::<SharedSemaphore>(slf) }.permits().release() {
         Ok(()) => raw::none(),
@@ -293,7 +338,7 @@ unsafe extern "C-unwind" fn wait_event(slf: Obj, args: *const Obj, count: isize,
         if event.is_set() || patience == Patience::Now {
             return raw::boolean(event.is_set());
         }
-        let enders = Enders::Holders(this.handle.offset());
+        let enders = object::enders(this.handle.name());
         raw::wait_shared(slf, &EVENT, patience.deadline(), enders, |how| event.wait(how)).into_bool()
     }
 }
@@ -377,6 +422,8 @@ impl SharedCondition {
 struct CondWait<'a> {
     condvar: &'a Condvar,
     enders: Enders,
+    /// The lock takes itself over when its owner has died.
+    recovers: bool,
 }
 
 impl CondWait<'_> {
@@ -386,7 +433,8 @@ impl CondWait<'_> {
         };
         let _ = mutex.unlock();
         let waited = self.condvar.sleep(ticket, how);
-        self.retake(waited, how, |again| mutex.lock(Hold::Scoped, again))
+        let recover = || mutex.recover();
+        self.retake(waited, how, |again| mutex.lock(Hold::Scoped, again), recover)
     }
 
     fn recursive(&self, mutex: &RMutex, how: &How<'_>) -> Result<bool, Stopped> {
@@ -395,7 +443,8 @@ impl CondWait<'_> {
         };
         let times = mutex.unlock_all().unwrap_or(1);
         let waited = self.condvar.sleep(ticket, how);
-        self.retake(waited, how, |again| mutex.lock_many(times, again))
+        let recover = || mutex.recover();
+        self.retake(waited, how, |again| mutex.lock_many(times, again), recover)
     }
 
     /// Takes the lock again after a sleep, whatever comes. The first trouble is the one to tell.
@@ -404,6 +453,7 @@ impl CondWait<'_> {
         mut waited: Result<bool, Stopped>,
         how: &How<'_>,
         lock: impl Fn(&How<'_>) -> Result<bool, Stopped>,
+        recover: impl Fn() -> bool,
     ) -> Result<bool, Stopped> {
         let notified = matches!(waited, Ok(true));
         let mut again = How {
@@ -417,6 +467,9 @@ impl CondWait<'_> {
         loop {
             match lock(&again) {
                 Ok(_) => return waited,
+                Err(Stopped::OwnerDied(_)) if self.recovers => {
+                    recover();
+                }
                 Err(stopped) => {
                     let for_good = matches!(stopped, Stopped::Deadlock(_) | Stopped::OwnerDied(_));
                     if waited.is_ok() {
@@ -446,15 +499,23 @@ unsafe extern "C-unwind" fn wait_condition(slf: Obj, args: *const Obj, count: is
             return ptr::null_mut();
         };
         let object = this.lock.get();
-        let wait = CondWait {
-            condvar: this.condvar(),
-            enders: Enders::Holders(this.handle.offset()),
-        };
         let py = Python::assume_attached();
         let lock = Borrowed::<PyAny>::from_ptr(py, object);
-        let (plain, recursive): (*const Held<Mutex>, *const Held<RMutex>) = match lock.cast::<SharedLock>() {
-            Ok(_) => (raw::state::<SharedLock>(object).held(), ptr::null()),
-            Err(_) => (ptr::null(), raw::state::<SharedRLock>(object).held()),
+        let (plain, recursive, recovers): (*const Held<Mutex>, *const Held<RMutex>, bool) =
+            match lock.cast::<SharedLock>() {
+                Ok(_) => {
+                    let lock = raw::state::<SharedLock>(object);
+                    (lock.held(), ptr::null(), lock.recovers())
+                }
+                Err(_) => {
+                    let lock = raw::state::<SharedRLock>(object);
+                    (ptr::null(), lock.held(), lock.recovers())
+                }
+            };
+        let wait = CondWait {
+            condvar: this.condvar(),
+            enders: object::enders(this.handle.name()),
+            recovers,
         };
         let owned = match plain.as_ref() {
             Some(held) => held.mutex.is_locked(),
@@ -473,12 +534,16 @@ unsafe extern "C-unwind" fn wait_condition(slf: Obj, args: *const Obj, count: is
                 None => wait.recursive(&(*recursive).mutex, how),
             }
         });
-        match plain.as_ref() {
-            Some(held) => held.taken.note(),
-            None => (*recursive).taken.note(),
+        // Not ours now if its owner has died, or nobody will ever give it back: then it stays as the last one noted it.
+        let (mine, taken) = match plain.as_ref() {
+            Some(held) => (held.mutex.owner() == tree::me(), &held.taken),
+            None => ((*recursive).mutex.is_mine(), &(*recursive).taken),
+        };
+        if mine {
+            taken.note();
         }
         match ended {
-            Ended::OwnerDied(thread) => deaths::raise(c"Condition", thread, ""),
+            Ended::OwnerDied(thread) => taken.tell(c"Condition", thread),
             ended => ended.into_bool(),
         }
     }
@@ -568,7 +633,7 @@ unsafe extern "C-unwind" fn arrive(slf: Obj, args: *const Obj, count: isize, key
         if barrier.arrive_last() {
             return ffi::PyLong_FromLongLong(LAST);
         }
-        let enders = Enders::Holders(this.handle.offset());
+        let enders = object::enders(this.handle.name());
         let mut answer = BROKEN;
         let mut left: Option<Round> = None;
         let ended = raw::wait_shared(slf, &BARRIER, patience.deadline(), enders, |how| {
@@ -615,6 +680,9 @@ Take a permit, waiting until there is one; return whether it was taken.\n\n\
 block: if false, do not wait. timeout: seconds to wait at the most, None for no limit, below zero means zero.\n\
 Raises phalanx.OwnerDied if a process died that held permits, phalanx.DeadlockError if the wait could never end.";
 
+const RELEASE: &std::ffi::CStr = c"release($self, /)\n--\n\n\
+Release a permit. Raises ValueError if that were more than a bounded semaphore has. O(1).";
+
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add("SharedSemaphore", py.get_type::<SharedSemaphore>())?;
@@ -624,6 +692,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         py,
         &[
             Method::Fast(c"acquire", acquire, ACQUIRE),
+            Method::NoArgs(c"release", release, RELEASE),
             Method::NoArgs(
                 c"__enter__",
                 enter,

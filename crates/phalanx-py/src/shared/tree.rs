@@ -1,8 +1,12 @@
 //! The tree of processes: its segment, forks, births and deaths.
 
+use super::channel::Channel;
+use super::lock::{SharedLock, SharedRLock};
 use super::object;
+use super::pipe::PipeEnd;
 use crate::raw::{self, Obj};
-use phalanx::shm::{self, point, tree};
+use phalanx::prim::Guarded;
+use phalanx::shm::{self, Handle, point, tree};
 use phalanx::wait::{self, Enders, Reason, Role};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
@@ -50,16 +54,24 @@ pub fn tree_fd() -> PyResult<i32> {
         .ok_or_else(|| PyRuntimeError::new_err("no shared segment"))
 }
 
-/// Take over a parent's segment through its descriptor, which stays the caller's.
+/// Take over a parent's segment through its descriptor, which stays the caller's. `number`: what the parent expects this
+/// process as, from child_expected, 0 if it does not.
 #[pyfunction]
-pub fn tree_attach(fd: i32) -> PyResult<()> {
+#[pyo3(signature = (fd, number=0))]
+pub fn tree_attach(fd: i32, number: u32) -> PyResult<()> {
     if fd < 0 {
         return Err(PyValueError::new_err("a descriptor is not negative"));
     }
     // SAFETY: duplicated at once; a bad number is an error of the system.
-    let file = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
+    let file = unsafe { BorrowedFd::borrow_raw(fd) }
+        .try_clone_to_owned()
+        .map_err(object::io_error)?;
     shm::attach(file)
         .map_err(|refused| PyRuntimeError::new_err(format!("cannot join the tree: {refused}")))?;
+    if number != 0 {
+        wait::shared::attend();
+        tree::enter_as(number);
+    }
     object::join_tree()
 }
 
@@ -69,46 +81,104 @@ pub fn tree_joined() -> bool {
     shm::arena().is_some()
 }
 
-/// Before a fork: the child will hold what this process holds.
+/// The child that this thread has just forked has this pid; 0: the fork has failed.
 #[pyfunction]
-pub fn fork_before() {
-    tree::conceive();
+pub fn fork_done(pid: u32) {
+    tree::forked(pid);
 }
 
-/// After a fork, in the parent.
+/// The number in the tree of a child that is to be started, other than by fork.
 #[pyfunction]
-pub fn fork_parent() {
-    tree::delivered();
+pub fn child_expected() -> PyResult<u32> {
+    object::join_tree()?;
+    Ok(tree::expect())
 }
 
-/// After a fork, in the child.
+/// From now on this thread pickles for the child with this number, which holds what is pickled; 0: for nobody in
+/// particular. Returns the number before.
 #[pyfunction]
-pub fn fork_child() {
-    tree::born();
+pub fn pickle_for(number: u32) -> u32 {
+    shm::pack_for(number)
 }
 
-/// Name this process for reports.
+/// The child with this number has this pid.
 #[pyfunction]
-pub fn process_name(name: &str) {
+pub fn child_started(number: u32, pid: u32) {
+    tree::started(number, pid);
+}
+
+/// The child with this number could not be started.
+#[pyfunction]
+pub fn child_failed(number: u32) {
+    tree::miscarried(number);
+}
+
+/// This process has unpickled what it was given at its start; from here on it is the program's. `name` is for reports.
+/// It ends when the pipe `sentinel` hangs up, -1 for none: SIGTERM, after a second SIGKILL. Raises OSError where the system
+/// cannot do that.
+#[pyfunction]
+pub fn process_begins(name: &str, sentinel: i32) -> PyResult<()> {
+    shm::begin();
     tree::set_name(name);
+    if sentinel < 0 || phalanx::sys::end_with(sentinel) {
+        Ok(())
+    } else {
+        Err(object::io_error(std::io::Error::last_os_error()))
+    }
+}
+
+/// What tells each child, by being closed, that this process is gone: nobody else may keep a copy of it.
+static PARENT_ENDS: Guarded<Vec<i32>> = Guarded::new(Vec::new());
+
+/// From now on the descriptor `fd` is closed in every process that is forked.
+#[pyfunction]
+pub fn hold_end(fd: i32) {
+    PARENT_ENDS.with(|ends| ends.push(fd));
+}
+
+/// Close descriptors, those that are held for this process alone too. Raises OSError for one that is not open.
+#[pyfunction]
+#[pyo3(signature = (*fds))]
+pub fn close_ends(fds: Vec<i32>) -> PyResult<()> {
+    // First: a fork in between must not close a number that means something else.
+    PARENT_ENDS.with(|ends| ends.retain(|end| !fds.contains(end)));
+    let mut failed = None;
+    for fd in fds {
+        // SAFETY: a plain system call on what the caller owns.
+        if unsafe { libc::close(fd) } != 0 {
+            failed = failed.or(Some(std::io::Error::last_os_error()));
+        }
+    }
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// What Python's own hooks would do at a fork, for less: they cost each child pages that it has to copy.
+fn attend_forks() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    extern "C" fn before() {
+        PARENT_ENDS.hold();
+    }
+    extern "C" fn parent() {
+        PARENT_ENDS.let_go();
+    }
+    extern "C" fn child() {
+        PARENT_ENDS.let_go();
+        PARENT_ENDS.with(|ends| {
+            for end in ends.drain(..) {
+                // SAFETY: a plain system call; if somebody has closed it already, it fails.
+                unsafe { libc::close(end) };
+            }
+        });
+        // Waits of the main thread run signal handlers; it is the one that forked.
+        raw::forked();
+    }
+    ONCE.call_once(|| phalanx::sys::at_fork(before, parent, child));
 }
 
 /// A child was reaped: its pid and its wait status.
 #[pyfunction]
 pub fn process_reaped(pid: u32, status: i32) {
     tree::reaped(pid, status as u32);
-}
-
-/// End this process when the pipe `sentinel` hangs up, whose other end the process `pid` has: SIGTERM, after a second
-/// SIGKILL. Raises OSError where the system cannot do that.
-#[pyfunction]
-pub fn die_with_parent(pid: u32, sentinel: i32) -> PyResult<()> {
-    let _ = pid;
-    if phalanx::sys::end_with(sentinel) {
-        Ok(())
-    } else {
-        Err(std::io::Error::last_os_error().into())
-    }
 }
 
 /// Kill this process (SIGKILL) when it comes to a point of a protocol for the nth time: for tests.
@@ -135,6 +205,28 @@ pub fn shared_usage() -> (u64, u64) {
     shm::heap::usage()
 }
 
+/// Does the word at `offset` of the arena, which somebody waits at, belong to `object`? False for what is not shared.
+#[pyfunction]
+pub fn is_part_of(offset: u64, object: &Bound<'_, PyAny>) -> bool {
+    let covers = |handle: &Handle| {
+        let from = handle.offset();
+        (from..from + (shm::OBJECT_HEAD + handle.len()) as u64).contains(&offset)
+    };
+    if let Ok(end) = object.cast::<PipeEnd>() {
+        return end.get().rings().any(covers);
+    }
+    if let Ok(channel) = object.cast::<Channel>() {
+        return covers(&channel.get().handle);
+    }
+    if let Ok(lock) = object.cast::<SharedLock>() {
+        return covers(&lock.get().handle);
+    }
+    if let Ok(lock) = object.cast::<SharedRLock>() {
+        return covers(&lock.get().handle);
+    }
+    super::sync::handle_of(object).is_some_and(covers)
+}
+
 /// Look after the dead of this tree now.
 #[pyfunction]
 pub fn patrol() {
@@ -143,15 +235,15 @@ pub fn patrol() {
     });
 }
 
-/// Wait until `sentinel` can be read, for the process `pid`; false after a time-out.
+/// Wait for the end of the process `pid`, by its sentinel if that is all there is; false after a time-out.
 ///
 /// # Safety
 /// Attached as a raw function: see `raw.rs`.
 unsafe extern "C-unwind" fn wait_for_exit(_: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
     // SAFETY: the arguments of the call; the frame owns nothing.
     unsafe {
-        let names = [c"pid", c"sentinel", c"timeout", c"process"];
-        let Some([pid, sentinel, timeout, process]) =
+        let names = [c"pid", c"sentinel", c"timeout", c"process", c"by_pid"];
+        let Some([pid, sentinel, timeout, process, by_pid]) =
             raw::arguments("wait_for_exit", names, args, count, keywords)
         else {
             return ptr::null_mut();
@@ -172,11 +264,22 @@ unsafe extern "C-unwind" fn wait_for_exit(_: Obj, args: *const Obj, count: isize
             return ptr::null_mut();
         }
         let enders = Enders::Process(pid as u32);
-        let files = [sentinel as i32];
-        raw::wait_shared(process, &JOIN, patience.deadline(), enders, |how| {
+        // Not the sentinel: a grandchild may hold its other end open.
+        let mut own = -1;
+        if by_pid == ffi::Py_True() {
+            own = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) as i32;
+            if own < 0 && *libc::__errno_location() == libc::ESRCH {
+                return raw::boolean(true);
+            }
+        }
+        let files = [if own >= 0 { own } else { sentinel as i32 }];
+        let ended = raw::wait_shared(process, &JOIN, patience.deadline(), enders, |how| {
             wait::shared::watch_files(&files, how)
-        })
-        .into_bool()
+        });
+        if own >= 0 {
+            libc::close(own);
+        }
+        ended.into_bool()
     }
 }
 
@@ -184,6 +287,8 @@ unsafe extern "C-unwind" fn wait_for_exit(_: Obj, args: *const Obj, count: isize
 unsafe extern "C-unwind" fn clone_sibling(_: Obj, _: Obj) -> Obj {
     // SAFETY: attached; the template that calls this has one thread.
     unsafe {
+        // All copies run the same program.
+        phalanx::sys::image();
         ffi::PyOS_BeforeFork();
         let made = phalanx::sys::clone_sibling();
         match made {
@@ -193,7 +298,7 @@ unsafe extern "C-unwind" fn clone_sibling(_: Obj, _: Obj) -> Obj {
         match made {
             Ok(pid) => ffi::PyLong_FromUnsignedLong(pid.into()),
             Err(errno) => {
-                let error: PyErr = std::io::Error::from_raw_os_error(errno.raw_os_error()).into();
+                let error = object::os_error(errno.raw_os_error());
                 error.restore(Python::assume_attached());
                 ptr::null_mut()
             }
@@ -211,8 +316,8 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
             },
         },
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-        ml_doc: c"wait_for_exit(pid, sentinel, timeout=None, process=None)\n--\n\n\
-Wait until the sentinel of a child can be read; return whether it can, false after a time-out.\n\n\
+        ml_doc: c"wait_for_exit(pid, sentinel, timeout=None, process=None, by_pid=False)\n--\n\n\
+Wait until the sentinel of a child can be read, or, by_pid, until it has ended; false after a time-out.\n\n\
 timeout: seconds, None for no limit. Raises phalanx.DeadlockError if the child can never end."
             .as_ptr(),
     }));
@@ -244,13 +349,6 @@ Raises OSError where the kernel cannot do that. For a process with a single thre
         )?
     };
     module.add("clone_sibling", function)?;
-    let hooks = pyo3::types::PyDict::new(module.py());
-    hooks.set_item("before", module.getattr("fork_before")?)?;
-    hooks.set_item("after_in_parent", module.getattr("fork_parent")?)?;
-    hooks.set_item("after_in_child", module.getattr("fork_child")?)?;
-    module
-        .py()
-        .import("posix")?
-        .call_method("register_at_fork", (), Some(&hooks))?;
+    attend_forks();
     Ok(())
 }

@@ -2,12 +2,18 @@
 //!
 //! One word for each process: its number and its count. A get writes down, before its commit, at which head it takes one;
 //! whoever finds it dead inside compares that with the head and knows whether the item was taken.
+//!
+//! A row without items may become another process's. The last row is nobody's: there the items of those are counted who
+//! find no row, because as many processes as there are other rows have items in their hands. Whoever dies of them leaves his
+//! items in nobody's hands: `join` never ends by itself then, nor does `forget_the_dead` count them as done.
 
 use crate::prim::{AtomicU32, AtomicU64, Ordering, fence, spin_loop};
 use crate::shm::tree;
 use crate::wait::{self, How, Interrupt, Space, Stopped, Wakeup, hook};
 
 const ROWS: usize = 128;
+/// The row of all who find no other.
+const NOBODYS: usize = ROWS - 1;
 
 /// The table.
 #[derive(Debug)]
@@ -27,6 +33,10 @@ pub struct Hands {
 pub struct TooOften;
 
 const NONE: u64 = u64::MAX;
+
+fn number_of(word: u64) -> u32 {
+    (word >> 32) as u32
+}
 
 impl Hands {
     /// Under the get guard, before the commit that moves the head from `count`.
@@ -49,24 +59,29 @@ impl Hands {
         }
     }
 
-    /// The row of process `number`; the last one is shared by all who find no other.
+    /// Under the get guard: the row of process `number`, a new one if it has none.
     fn row(&self, number: u32) -> usize {
-        let mine = |word: u64| (word >> 32) as u32 == number;
-        if let Some(row) = self.rows.iter().position(|row| mine(row.load(Ordering::Acquire))) {
-            return row;
+        let named = || self.rows[..NOBODYS].iter().enumerate();
+        let find = |fits: &dyn Fn(u64) -> bool| {
+            named().find_map(|(at, row)| {
+                let word = row.load(Ordering::Acquire);
+                fits(word).then_some((at, word))
+            })
+        };
+        if let Some((at, _)) = find(&|word| number_of(word) == number) {
+            return at;
         }
-        for (at, row) in self.rows.iter().enumerate() {
-            let word = row.load(Ordering::Acquire);
-            let unused = word as u32 == 0 && (word == 0 || tree::is_known_dead((word >> 32) as u32));
-            if unused
-                && row
-                    .compare_exchange(word, u64::from(number) << 32, Ordering::AcqRel, Ordering::Relaxed)
-                    .is_ok()
-            {
-                return at;
+        // Not one that another living process had, if there is another one: it would only take it again.
+        let unused = |word| word as u32 == 0 && (word == 0 || tree::is_known_dead(number_of(word)));
+        match find(&unused).or_else(|| find(&|word| word as u32 == 0)) {
+            Some((at, word)) => {
+                // Without items it can only be changed by a take, and those have the guard.
+                let mine = u64::from(number) << 32;
+                let _ = self.rows[at].compare_exchange(word, mine, Ordering::AcqRel, Ordering::Relaxed);
+                at
             }
+            None => NOBODYS,
         }
-        ROWS - 1
     }
 
     /// How many items are queued or in hands. Exact: 0 means that there was a moment without any.
@@ -96,19 +111,23 @@ impl Hands {
 
     /// The dead who had items in their hands, with how many.
     pub fn of_the_dead(&self) -> Vec<(u32, u32)> {
-        let rows = self.rows.iter().map(|row| row.load(Ordering::Acquire));
-        rows.filter(|&word| word as u32 != 0 && tree::is_dead((word >> 32) as u32))
-            .map(|word| ((word >> 32) as u32, word as u32))
+        self.named()
+            .filter(|&word| word as u32 != 0 && tree::is_dead(number_of(word)))
+            .map(|word| (number_of(word), word as u32))
             .collect()
+    }
+
+    fn named(&self) -> impl Iterator<Item = u64> {
+        self.rows[..NOBODYS].iter().map(|row| row.load(Ordering::Acquire))
     }
 
     /// Counts what the dead had in their hands as done, and says how much that was.
     pub fn forget_the_dead(&self) -> u64 {
         let dead = self.of_the_dead();
         let mut forgotten = 0;
-        for row in &self.rows {
+        for row in &self.rows[..NOBODYS] {
             let word = row.load(Ordering::Acquire);
-            if dead.iter().any(|&(number, _)| number == (word >> 32) as u32)
+            if dead.iter().any(|&(number, _)| number == number_of(word))
                 && row
                     .compare_exchange(
                         word,
@@ -130,17 +149,19 @@ impl Hands {
     /// [`TooOften`].
     pub fn done(&self, queued: impl Fn() -> u64) -> Result<(), TooOften> {
         let mine = tree::number();
-        let own = self
-            .rows
-            .iter()
-            .filter(|row| (row.load(Ordering::Relaxed) >> 32) as u32 == mine);
-        // An item may be got by one process and done by another.
-        let taken = own.chain(&self.rows).any(|row| {
+        let strike = |row: &AtomicU64, fits: &dyn Fn(u64) -> bool| {
             row.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| {
-                (word as u32 != 0).then(|| word - 1)
+                (word as u32 != 0 && fits(word)).then(|| word - 1)
             })
             .is_ok()
-        });
+        };
+        let (nobodys, named) = self.rows.split_last().expect("there are rows");
+        // An item may be got by one process and done by another.
+        let taken = named
+            .iter()
+            .any(|row| strike(row, &|word| number_of(word) == mine))
+            || strike(nobodys, &|_| true)
+            || named.iter().any(|row| strike(row, &|_| true));
         if !taken {
             if queued() <= self.early.load(Ordering::Acquire) {
                 return Err(TooOften);
@@ -200,10 +221,8 @@ impl Hands {
     }
 
     fn has_known_dead(&self) -> bool {
-        self.rows.iter().any(|row| {
-            let word = row.load(Ordering::Acquire);
-            word as u32 != 0 && tree::is_known_dead((word >> 32) as u32)
-        })
+        self.named()
+            .any(|word| word as u32 != 0 && tree::is_known_dead(number_of(word)))
     }
 }
 

@@ -617,13 +617,22 @@ impl Ring {
     fn mend(&self, side: &Side) {
         self.dirty.store(1, Ordering::Release);
         side.guard.unlock();
+        reach(Point::Mend);
         // Always in this order, so that two who mend do not wait for each other.
         let me = tree::me();
-        self.get.guard.lock(me);
-        self.put.guard.lock(me);
+        let mut stolen = self.get.guard.lock(me) == Taken::Stolen;
+        reach(Point::Mend);
+        stolen |= self.put.guard.lock(me) == Taken::Stolen;
+        // Another one may have mended meanwhile, and then somebody else died inside.
+        if stolen {
+            self.dirty.store(1, Ordering::Release);
+        }
         if self.dirty.load(Ordering::Acquire) != 0 {
+            reach(Point::Mend);
             self.sweep();
+            reach(Point::Mend);
             self.dirty.store(0, Ordering::Release);
+            reach(Point::Mend);
         }
         if ptr::eq(side, &self.put) {
             self.get.guard.unlock();

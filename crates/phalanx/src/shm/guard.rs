@@ -100,6 +100,12 @@ impl Guard {
         }
     }
 
+    /// Has its owner died inside? Asks the kernel if there is one.
+    pub fn is_abandoned(&self) -> bool {
+        let owner = self.word.load(Ordering::Relaxed) & !SLEEPERS;
+        owner != 0 && tree::is_dead(tree::number_of(owner))
+    }
+
     /// Takes it, runs `mend` if its last owner died inside, runs `f`, gives it back.
     #[inline]
     pub fn with<R>(&self, mend: impl FnOnce(), f: impl FnOnce() -> R) -> R {

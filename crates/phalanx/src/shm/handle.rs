@@ -5,11 +5,37 @@ use super::heap::{self, Full, OBJECT};
 use super::layout::{Object, SEATS};
 use super::point::{Point, reach};
 use super::tree;
-use crate::prim::{Guarded, Ordering};
+use crate::prim::{AtomicBool, Guarded, Ordering};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// How often this process holds each object.
 static HELD: Guarded<BTreeMap<u64, u32>> = Guarded::new(BTreeMap::new());
+
+thread_local! {
+    /// The process that this thread pickles for, 0 for nobody in particular.
+    static FOR: Cell<u32> = const { Cell::new(0) };
+}
+
+/// In a number from [`Handle::pack`]: above this bit stands the process that it is meant for.
+const TO: u32 = 48;
+
+/// What this process has taken up of the handles meant for it, until it begins: see [`begin`].
+static KEPT: Guarded<Vec<Handle>> = Guarded::new(Vec::new());
+static BEGUN: AtomicBool = AtomicBool::new(false);
+
+/// From now on the calling thread pickles for the process `number`, 0 for nobody in particular. Returns what was said
+/// before.
+pub fn pack_for(number: u32) -> u32 {
+    FOR.replace(number)
+}
+
+/// All that this process was given at its start is unpickled.
+pub fn begin() {
+    if !BEGUN.swap(true, Ordering::AcqRel) {
+        drop(KEPT.with(std::mem::take));
+    }
+}
 
 /// Bytes in front of an object's own data.
 pub const OBJECT_HEAD: usize = size_of::<Object>();
@@ -110,9 +136,16 @@ impl Handle {
         Ok(handle)
     }
 
-    /// The number that stands for the object in a pickle; one [`Handle::unpack`] is expected for it.
+    /// The number that stands for the object in a pickle; one [`Handle::unpack`] is expected for it. Meant for a process
+    /// (see [`pack_for`]), that one holds the object from now on, as long as it lives or is expected.
     pub fn pack(&self) -> ([u64; 2], u64) {
         let Some(arena) = arena() else { return ([0; 2], 0) };
+        let to = FOR.get();
+        let seat = arena.process(to).seat.load(Ordering::Acquire);
+        if to != 0 && (seat as usize) < SEATS {
+            set(arena, self.offset, seat);
+            return (arena.tree(), self.offset | u64::from(to) << TO);
+        }
         object(arena, self.offset)
             .block
             .transit
@@ -124,7 +157,8 @@ impl Handle {
     ///
     /// # Errors
     /// [`Stale`]: another tree, or no object of `kind` at that place.
-    pub fn unpack(tree: [u64; 2], offset: u64, kind: u32) -> Result<Self, Stale> {
+    pub fn unpack(tree: [u64; 2], packed: u64, kind: u32) -> Result<Self, Stale> {
+        let (offset, to) = (packed & ((1 << TO) - 1), packed >> TO);
         let arena = arena()
             .filter(|arena| arena.tree() == tree)
             .ok_or(Stale::OtherTree)?;
@@ -138,6 +172,14 @@ impl Handle {
                 && there.block.kind.load(Ordering::Relaxed) == kind;
             same.then(|| Self::hold(arena, offset)).ok_or(Stale::NoSuch)
         })?;
+        if to != 0 {
+            // It may come twice in what we begin with, and the first one must not take our only bit away.
+            if to == u64::from(tree::number()) && !BEGUN.load(Ordering::Acquire) {
+                let kept = handle.clone();
+                KEPT.with(|all| all.push(kept));
+            }
+            return Ok(handle);
+        }
         let _ = there
             .block
             .transit
@@ -172,7 +214,7 @@ impl Handle {
 
     /// Which processes hold it.
     pub fn holders(&self) -> Vec<u32> {
-        holders(self.offset)
+        holders(self.name())
     }
 
     /// A name for it that does not hold it.
@@ -236,14 +278,16 @@ impl Drop for Handle {
     }
 }
 
-/// Which processes hold the object at `offset`; one more, number 0, if a handle is on its way.
-pub fn holders(offset: u64) -> Vec<u32> {
-    let Some(arena) = arena().filter(|arena| heap::is_block(arena, offset)) else {
+/// Which processes hold an object; one more, number 0, if a handle is on its way. Nobody, if the object is gone.
+pub fn holders(name: Name) -> Vec<u32> {
+    let Some(arena) = arena().filter(|arena| heap::is_block(arena, name.offset)) else {
         return Vec::new();
     };
-    let object = object(arena, offset);
+    let object = object(arena, name.offset);
     let mut all = Vec::new();
-    if object.block.owner.load(Ordering::Acquire) != OBJECT {
+    if object.block.owner.load(Ordering::Acquire) != OBJECT
+        || object.block.serial.load(Ordering::Relaxed) != name.serial
+    {
         return all;
     }
     if object.block.transit.load(Ordering::Acquire) != 0 {

@@ -6,7 +6,7 @@ use crate::prim::{AtomicU32, AtomicU64};
 /// Reads `phalanx1` in a dump.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"phalanx1");
 /// Grows with every change of anything that lies in the arena.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// The unit of the heap, in bytes.
 pub const UNIT: usize = 64 << 10;
@@ -73,8 +73,10 @@ pub(super) struct Process {
     pub seat: AtomicU32,
     /// Its wait status, once known: see `KNOWN`.
     pub status: AtomicU32,
-    /// When it was conceived, while UNBORN.
+    /// When it was conceived, while UNBORN without a pid; 0: it is expected as long as its parent lives.
     pub since: AtomicU64,
+    /// What distinguishes the program that it runs (see `sys::image`), 0 if that is not known.
+    pub image: AtomicU64,
     /// Grows whenever one of its threads falls asleep or wakes at something shared.
     pub activity: AtomicU64,
     /// The `activity` at which all its threads were found asleep for good.

@@ -45,10 +45,17 @@ points! {
     Take = "take",
     Bury = "bury",
     Bell = "bell",
+    Offer = "offer",
+    Recover = "recover",
+    Mend = "mend",
+    Mourn = "mourn",
 }
 
 /// The armed point and how many more visits it lets pass, or 0: nothing is armed.
 static ARMED: AtomicU32 = AtomicU32::new(0);
+
+/// Not 0: the point that is armed stops the process instead.
+static STOPS: AtomicU32 = AtomicU32::new(0);
 
 /// Kills this process (SIGKILL) at its `nth` visit, from 1, of the point called `name`. `false`: there is no such point.
 pub fn arm(name: &str, nth: u32) -> bool {
@@ -57,6 +64,12 @@ pub fn arm(name: &str, nth: u32) -> bool {
         ARMED.store((at as u32 + 1) << 24 | nth.clamp(1, 0xFF_FFFF), Ordering::Relaxed);
     }
     at.is_some()
+}
+
+/// As [`arm`], but the process is stopped (SIGSTOP) there, until somebody lets it go on.
+pub fn arm_to_stop(name: &str, nth: u32) -> bool {
+    STOPS.store(1, Ordering::Relaxed);
+    arm(name, nth)
 }
 
 /// Marks a point. One relaxed load unless a test has armed one.
@@ -85,6 +98,10 @@ fn visit(point: Point) {
 fn visit_number(point: u32) {
     let armed = ARMED.load(Ordering::Relaxed);
     if armed >> 24 == point + 1 && ARMED.fetch_sub(1, Ordering::Relaxed) & 0xFF_FFFF == 1 {
-        sys::die();
+        if STOPS.swap(0, Ordering::Relaxed) == 0 {
+            sys::die();
+        }
+        ARMED.store(0, Ordering::Relaxed);
+        sys::stop();
     }
 }

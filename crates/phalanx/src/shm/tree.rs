@@ -20,6 +20,8 @@ const TAKER: u32 = 16;
 pub const PATROL: u64 = 100_000_000;
 /// A child that nobody has seen this long after the fork was never born.
 const PREGNANCY: u64 = 10_000_000_000;
+/// In place of the time: the child is expected as long as its parent lives.
+const EXPECTED: u64 = 0;
 /// Threads of one process that can have an identity at one time.
 const THREADS: u32 = (1 << THREAD_BITS) - 1;
 
@@ -58,8 +60,10 @@ impl Threads {
 
 thread_local! {
     static ME: Cell<u32> = const { Cell::new(0) };
-    /// The number that waits for the child that this thread is about to fork.
+    /// The number that waits for the child that this thread is about to fork, or that was told to this new process.
     static CONCEIVED: Cell<u32> = const { Cell::new(0) };
+    /// The number of the child that this thread forked last.
+    static DELIVERED: Cell<u32> = const { Cell::new(0) };
     static LEAVE: Leave = const { Leave };
 }
 
@@ -139,7 +143,7 @@ fn enter() -> u32 {
             conceived
         } else {
             loop {
-                let number = allot(arena, 0);
+                let number = allot(arena, 0, sys::now());
                 handle::hold_all(arena, arena.process(number).seat.load(Ordering::Relaxed));
                 if number == 1 {
                     name_entry(arena.process(number), "MainProcess");
@@ -162,6 +166,7 @@ fn note_birth(entry: &Process) {
     entry.pid.store(pid, Ordering::Relaxed);
     // Its start time is noted by whoever looks first: reading it here would cost each child of a fork its time.
     entry.started.store(0, Ordering::Relaxed);
+    entry.image.store(sys::image(), Ordering::Relaxed);
 }
 
 /// From here on the entry is this process, unless it was given up meanwhile.
@@ -175,7 +180,7 @@ fn claim(arena: &Arena, number: u32) -> bool {
 }
 
 /// A free entry with a free seat, UNBORN until the caller says otherwise.
-fn allot(arena: &Arena, parent: u32) -> u32 {
+fn allot(arena: &Arena, parent: u32, since: u64) -> u32 {
     let header = arena.header();
     for _ in 0..NUMBERS {
         let number = header.last_number.fetch_add(1, Ordering::Relaxed).wrapping_add(1) % NUMBERS as u32;
@@ -190,9 +195,10 @@ fn allot(arena: &Arena, parent: u32) -> u32 {
         {
             continue;
         }
-        entry.since.store(sys::now(), Ordering::Relaxed);
+        entry.since.store(since, Ordering::Relaxed);
         entry.pid.store(0, Ordering::Relaxed);
         entry.started.store(0, Ordering::Relaxed);
+        entry.image.store(0, Ordering::Relaxed);
         entry.parent.store(parent, Ordering::Relaxed);
         entry.status.store(0, Ordering::Relaxed);
         entry.activity.store(1, Ordering::Relaxed);
@@ -216,23 +222,58 @@ fn allot(arena: &Arena, parent: u32) -> u32 {
     0
 }
 
-/// This thread is about to fork: the child will hold what this process holds then. A no-op without an arena.
-pub fn conceive() {
-    let Some(arena) = arena() else { return };
-    let parent = number();
-    CONCEIVED.set(allot(arena, parent));
-}
-
-/// The parent's half after a fork.
-pub fn delivered() {
-    CONCEIVED.set(0);
-}
-
-/// The child's half after a fork: it enters at once.
-pub fn born() {
-    if arena().is_some() {
-        me();
+/// The child that this thread forked last is the process `pid`: its death is seen from now on, entered or not. 0: there
+/// was no fork after all.
+pub fn forked(pid: u32) {
+    match (DELIVERED.replace(0), pid) {
+        (0, _) => {}
+        (number, 0) => miscarried(number),
+        (number, pid) => started(number, pid),
     }
+}
+
+/// A number for a child that does not begin as a copy of this process: until it has a pid, it is expected as long as this
+/// process lives. One of [`started`] and [`miscarried`] must follow. There must be an arena.
+pub fn expect() -> u32 {
+    let arena = arena().expect("whoever expects a child has an arena");
+    allot(arena, number(), EXPECTED)
+}
+
+/// The child that has `number` is the process `pid`.
+pub fn started(number: u32, pid: u32) {
+    if let Some(arena) = arena().filter(|_| number != 0) {
+        let word = &arena.process(number).pid;
+        let _ = word.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Relaxed);
+    }
+}
+
+/// The child that was to have `number` does not come. A no-op if it has a pid: then it comes, or is seen to die.
+pub fn miscarried(number: u32) {
+    if let Some(arena) = arena()
+        && number != 0
+        && arena.process(number).pid.load(Ordering::Acquire) == 0
+    {
+        bury(arena, number, UNBORN);
+    }
+}
+
+/// This process is the one that its parent has given `number` by [`expect`]. `false`: it was given up before; the process
+/// is known under another number then. There must be an arena.
+pub fn enter_as(number: u32) -> bool {
+    let arena = arena().expect("a process enters an arena that it has");
+    let before = NUMBER.load(Ordering::Relaxed);
+    if before == 0 {
+        CONCEIVED.set(number);
+        return self::number() == number;
+    }
+    // A child of a fork server, which has been born as that one's. It has both numbers for a moment.
+    if before == number || !claim(arena, number) {
+        return before == number;
+    }
+    handle::hold_all(arena, arena.process(number).seat.load(Ordering::Relaxed));
+    NUMBER.store(number, Ordering::Relaxed);
+    bury(arena, before, ALIVE);
+    true
 }
 
 /// Names this process for reports; 48 bytes of UTF-8 at the most are kept.
@@ -323,11 +364,14 @@ fn look_after(arena: &Arena, number: u32) -> bool {
     let entry = arena.process(number);
     match entry.state.load(Ordering::Acquire) {
         FREE | DEAD => true,
-        UNBORN => {
-            let late = sys::now().saturating_sub(entry.since.load(Ordering::Relaxed)) > PREGNANCY;
-            late && bury(arena, number, UNBORN)
+        UNBORN if entry.pid.load(Ordering::Acquire) == 0 => {
+            let given_up = match entry.since.load(Ordering::Relaxed) {
+                EXPECTED => is_gone(arena, entry.parent.load(Ordering::Relaxed)),
+                since => sys::now().saturating_sub(since) > PREGNANCY,
+            };
+            given_up && bury(arena, number, UNBORN)
         }
-        ALIVE => {
+        state @ (UNBORN | ALIVE) => {
             let (pid, started) = (
                 entry.pid.load(Ordering::Relaxed),
                 entry.started.load(Ordering::Relaxed),
@@ -339,13 +383,13 @@ fn look_after(arena: &Arena, number: u32) -> bool {
                     .started
                     .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
             }
-            match sys::vital(pid, started) {
+            match sys::vital(pid, started, entry.image.load(Ordering::Relaxed)) {
                 Vital::Alive => false,
                 Vital::Zombie(status) => {
                     note_status(entry, status);
-                    bury(arena, number, ALIVE)
+                    bury(arena, number, state)
                 }
-                Vital::Gone => bury(arena, number, ALIVE),
+                Vital::Gone => bury(arena, number, state),
             }
         }
         dying => {
@@ -368,6 +412,7 @@ fn is_gone(arena: &Arena, number: u32) -> bool {
                 sys::vital(
                     entry.pid.load(Ordering::Relaxed),
                     entry.started.load(Ordering::Relaxed),
+                    entry.image.load(Ordering::Relaxed),
                 ) != Vital::Alive
             }
             UNBORN => false,
@@ -389,14 +434,15 @@ pub fn reaped(pid: u32, status: u32) {
     for seat in &arena.header().seats {
         let number = seat.load(Ordering::Relaxed);
         let entry = arena.process(number);
+        let state = entry.state.load(Ordering::Acquire);
         if number != 0
             && entry.pid.load(Ordering::Relaxed) == pid
-            && entry.state.load(Ordering::Acquire) == ALIVE
+            && matches!(state, UNBORN | ALIVE)
             && (entry.started.load(Ordering::Relaxed) == 0
-                || sys::vital(pid, entry.started.load(Ordering::Relaxed)) != Vital::Alive)
+                || sys::vital(pid, entry.started.load(Ordering::Relaxed), 0) != Vital::Alive)
         {
             note_status(entry, Some(status));
-            bury(arena, number, ALIVE);
+            bury(arena, number, state);
         }
     }
 }
@@ -515,8 +561,10 @@ pub fn certify(activity: u64) {
 
 fn install_fork_handlers() {
     extern "C" fn before() {
-        let conceived = CONCEIVED.get();
-        if let Some(arena) = arena().filter(|_| conceived != 0) {
+        if let Some(arena) = arena() {
+            // The child will hold what this process holds.
+            let conceived = allot(arena, number(), sys::now());
+            CONCEIVED.set(conceived);
             handle::hold_all(arena, arena.process(conceived).seat.load(Ordering::Relaxed));
         }
         ENTERING.hold();
@@ -527,6 +575,7 @@ fn install_fork_handlers() {
         handle::let_go_table();
         THREAD_NUMBERS.let_go();
         ENTERING.let_go();
+        DELIVERED.set(CONCEIVED.replace(0));
     }
     extern "C" fn child() {
         crate::prim::forget_parent();
@@ -536,6 +585,8 @@ fn install_fork_handlers() {
         THREAD_NUMBERS.with(|threads| threads.used.fill(0));
         NUMBER.store(0, Ordering::Relaxed);
         sys::loosen();
+        // At once: until then only the parent may know of us.
+        number();
     }
     if !HANDLERS.swap(true, Ordering::AcqRel) {
         sys::at_fork(before, parent, child);

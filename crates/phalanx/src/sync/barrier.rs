@@ -8,6 +8,12 @@
 //!
 //! `passes` and `breaks` count how the rounds so far have ended; the two together name a round.
 //!
+//! Between processes a member may die. In the queue: whoever buries it sets `lost` first and then wakes the others, and the
+//! next who locks the state finds `lost` and breaks the round. With the state locked: the next who locks it finds that out and
+//! breaks the round; a sleeper looks at each tick whether there is such a one, since perhaps nobody else comes. As the
+//! last one, over the action: `actor` names it, and the others look. `lost` is cleared with the state locked and the queue
+//! emptied, so it never means a member of a later round.
+//!
 //! A thread enters the queue while the state is locked, so a round that ends finds everybody who came. The outcome
 //! travels with the wake-up, so a thread that wakes late is not confused by later rounds.
 
@@ -59,6 +65,8 @@ pub struct Barrier<S: Space = Local> {
     early: u32,
     /// The last of its round, while it acts; 0: nobody. If its process dies the round is broken.
     actor: AtomicU32,
+    /// A member of this round has died in the queue.
+    lost: AtomicU32,
 }
 
 /// What arriving means for a thread.
@@ -112,6 +120,7 @@ impl<S: Space> Barrier<S> {
             state,
             early: 0,
             actor: AtomicU32::new(0),
+            lost: AtomicU32::new(0),
         }
     }
 
@@ -155,17 +164,25 @@ impl<S: Space> Barrier<S> {
                 self.begin_to_act(state);
                 Arrival::Last
             }
-            Phase::Filling => match S::enqueue(key, how, None, || true) {
+            Phase::Filling => match self.queue_up(how, state.round()) {
                 Some(ticket) => {
                     state.arrived += 1;
                     Arrival::Waits {
                         index: state.arrived - 1,
-                        ticket: S::mark(ticket, state.round()),
+                        ticket,
                     }
                 }
                 None => Arrival::Broken,
             },
         })
+    }
+
+    /// With the state locked: enters the queue of `round`.
+    fn queue_up(&self, how: &How<'_>, round: u64) -> Option<S::Ticket> {
+        let ticket = S::enqueue(wait::key_of(&self.state), how, None, || true)?;
+        // Killed before, it has died with the state locked.
+        S::leave_word(&ticket, &self.lost);
+        Some(S::mark(ticket, round))
     }
 
     /// Arrives if that completes the round: as [`Arrival::Last`], or not at all.
@@ -192,6 +209,15 @@ impl<S: Space> Barrier<S> {
         actor != 0 && S::is_known_dead(actor)
     }
 
+    /// Has somebody died here, of whom nobody may have been told?
+    fn is_haunted(&self) -> bool {
+        self.is_bereft() || self.has_lost() || S::is_abandoned(&self.state)
+    }
+
+    fn has_lost(&self) -> bool {
+        S::MORTAL && self.lost.load(Ordering::Acquire) != 0
+    }
+
     /// Sleeps until the round is over. The time limit counts until everybody has come, not until the action is done.
     pub fn sleep(&self, ticket: S::Ticket, how: &How<'_>) -> Passage {
         let round = S::mark_of(&ticket);
@@ -214,10 +240,13 @@ impl<S: Space> Barrier<S> {
                 Wakeup::Unparked(RETRY) => return Passage::Retry,
                 // Whoever comes early belongs to no round that could break.
                 Wakeup::Unparked(PEER_DIED) if round == EARLY => return Passage::Retry,
-                Wakeup::Unparked(PEER_DIED) => {
-                    self.forsake(Round(round));
-                    return Passage::Broken;
-                }
+                Wakeup::Unparked(PEER_DIED) => match self.outlive(round, how) {
+                    Ok(passage) => return passage,
+                    Err(ticket) => {
+                        wakeup = S::sleep(ticket, how);
+                        continue;
+                    }
+                },
                 Wakeup::Stopped(Stopped::Hopeless) if !bereft.inner.is_hopeless() => {
                     self.finish(BROKEN, |state| {
                         let bereft = self.is_bereft();
@@ -244,6 +273,21 @@ impl<S: Space> Barrier<S> {
         }
     }
 
+    /// Somebody has died in the queue. Mostly of this round, which is broken then by `lost`; but an undertaker that is slow may
+    /// come too late for that round and wake those of the next: they queue up again.
+    fn outlive(&self, round: u64, how: &How<'_>) -> Result<Passage, S::Ticket> {
+        self.with(|state| {
+            if state.round() == round {
+                return self.queue_up(how, round).map_or(Ok(Passage::Broken), Err);
+            }
+            Ok(if state.breaks == round as u32 {
+                Passage::Passed
+            } else {
+                Passage::Broken
+            })
+        })
+    }
+
     /// The second half of [`Passage::Stopped`]: breaks the round that the thread has left, unless it is over already. In
     /// between the others still sleep, so a report can show them.
     pub fn forsake(&self, round: Round) {
@@ -267,11 +311,8 @@ impl<S: Space> Barrier<S> {
                 );
             }
             if let Some(patient) = patient.filter(|_| state.phase == Phase::Acting) {
-                let ticket = S::enqueue(wait::key_of(&self.state), patient, None, || true);
-                return (
-                    ticket.map_or(Ok(Passage::Broken), |ticket| Err(S::mark(ticket, round))),
-                    None,
-                );
+                let ticket = self.queue_up(patient, round);
+                return (ticket.map_or(Ok(Passage::Broken), Err), None);
             }
             state.start_over(Phase::Broken);
             state.breaks = state.breaks.wrapping_add(1);
@@ -319,10 +360,11 @@ impl<S: Space> Barrier<S> {
         wake::<S>(batches, message);
     }
 
-    /// Runs `f` on the state. If somebody died in the middle of changing it, the barrier is broken first.
+    /// Runs `f` on the state. If somebody died in the middle of changing it, or in the queue, the barrier is broken first.
     fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let (result, batches) = S::with(&self.state, |state, whole| {
-            let batches = (!whole).then(|| {
+            let lost = self.has_lost() && state.phase != Phase::Broken;
+            let batches = (!whole || lost).then(|| {
                 state.start_over(Phase::Broken);
                 state.breaks = state.breaks.wrapping_add(1);
                 self.take()
@@ -341,6 +383,10 @@ impl<S: Space> Barrier<S> {
     /// Empties both queues, with the state locked, so that nobody of the next round is woken for this one.
     fn take(&self) -> (S::Batch, S::Batch) {
         let round = S::take(wait::key_of(&self.state), usize::MAX, |_, _| {});
+        if S::MORTAL {
+            // Whoever dies from now on was taken out: nobody says that he is lost.
+            self.lost.store(0, Ordering::Relaxed);
+        }
         (round, S::take(wait::key_of(&self.early), usize::MAX, |_, _| {}))
     }
 }
@@ -358,7 +404,7 @@ impl<S: Space> Interrupt for Bereft<'_, S> {
         self.inner.ticks()
     }
     fn is_hopeless(&self) -> bool {
-        self.inner.is_hopeless() || self.barrier.is_bereft()
+        self.inner.is_hopeless() || self.barrier.is_haunted()
     }
     fn describe(&self, place: &mut [u8; 80], thread: &mut [u8; 32]) {
         self.inner.describe(place, thread);

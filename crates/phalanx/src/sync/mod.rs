@@ -43,7 +43,7 @@ pub mod shared {
     use super::{barrier, condvar, event, mutex, rmutex, semaphore};
     use crate::wait::Shared;
 
-    pub use super::permits::Permits;
+    pub use super::permits::{Permits, ROWS, Row};
 
     /// What arriving at a [`Barrier`] means for a thread.
     pub type Arrival = barrier::Arrival<Shared>;

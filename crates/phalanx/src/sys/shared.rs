@@ -1,7 +1,7 @@
 //! Linux: memory that several processes map, futexes in it, and what the kernel says of another process.
 
 use super::Slept;
-use crate::prim::AtomicU32;
+use crate::prim::{AtomicU32, AtomicU64, Ordering};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -155,6 +155,13 @@ pub unsafe fn populate(from: *mut u8, len: usize) {
     let _ = unsafe { rustix::mm::madvise(from.cast(), len, Advice::LinuxPopulateWrite) };
 }
 
+/// Monotonic nanoseconds as of the kernel's last tick, a few milliseconds ago: cheaper than [`super::now`].
+#[inline]
+pub fn coarse_now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// The number of this process.
 pub fn pid() -> u32 {
     rustix::process::getpid().as_raw_nonzero().get() as u32
@@ -173,7 +180,7 @@ pub enum Vital {
     Alive,
     /// Has ended and is not yet reaped; its wait status, if we may see it.
     Zombie(Option<u32>),
-    /// There is no such process any more.
+    /// There is no such process any more, or it has become another program.
     Gone,
 }
 
@@ -182,8 +189,24 @@ pub fn start_time(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.started)
 }
 
-/// Looks after the process that had number `pid` and began at `started`, 0 if that is not known.
-pub fn vital(pid: u32, started: u64) -> Vital {
+/// What distinguishes the program that this process runs from one that it becomes by `exec`, which changes neither its pid
+/// nor its start time: where its stack begins, which each `exec` chooses anew and a fork inherits. 0 if it cannot be
+/// learnt. Read once in each program: copies of it know it already.
+pub fn image() -> u64 {
+    static IMAGE: AtomicU64 = AtomicU64::new(0);
+    match IMAGE.load(Ordering::Relaxed) {
+        0 => {
+            let image = stat(pid()).map_or(0, |stat| stat.stack);
+            IMAGE.store(image, Ordering::Relaxed);
+            image
+        }
+        known => known,
+    }
+}
+
+/// Looks after the process that had number `pid`, began at `started` and ran the program `image` (see [`image`]); 0 for
+/// what is not known.
+pub fn vital(pid: u32, started: u64, image: u64) -> Vital {
     match stat(pid) {
         // No descriptor left, or no `/proc`: a process that lives must never count as dead.
         None if exists(pid) => Vital::Alive,
@@ -193,6 +216,8 @@ pub fn vital(pid: u32, started: u64) -> Vital {
         Some(stat) if matches!(stat.state, b'Z' | b'X' | b'x') && stat.threads <= 1 => {
             Vital::Zombie(stat.status)
         }
+        // It is another program now. Who may not see it, and who looks in the middle of its end or its `exec`, reads 0.
+        Some(stat) if image != 0 && stat.stack != 0 && stat.stack != image => Vital::Gone,
         Some(_) => Vital::Alive,
     }
 }
@@ -208,6 +233,7 @@ struct Stat {
     state: u8,
     threads: u32,
     started: u64,
+    stack: u64,
     status: Option<u32>,
 }
 
@@ -217,12 +243,14 @@ fn stat(pid: u32) -> Option<Stat> {
     let after = text.iter().rposition(|&byte| byte == b')')? + 2;
     let rest = std::str::from_utf8(text.get(after..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
-    // Counted from the state, which is the third: threads are the 20th, start time the 22nd, exit code the 52nd.
+    // Counted from the state, which is the third: threads are the 20th, start time the 22nd, the stack the 28th, exit code the
+    // 52nd.
     Some(Stat {
         state: *fields.next()?.as_bytes().first()?,
         threads: fields.nth(16)?.parse().ok()?,
         started: fields.nth(1)?.parse().ok()?,
-        status: fields.nth(29).and_then(|code| code.parse().ok()),
+        stack: fields.nth(5)?.parse().ok()?,
+        status: fields.nth(23).and_then(|code| code.parse().ok()),
     })
 }
 
@@ -257,6 +285,12 @@ pub fn die() -> ! {
         libc::kill(libc::getpid(), libc::SIGKILL);
         libc::_exit(137)
     }
+}
+
+/// Stops this process until somebody lets it go on: for tests.
+pub fn stop() {
+    // SAFETY: a plain system call.
+    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
 }
 
 /// Puts a byte into a socket whose other end is selected on.

@@ -76,8 +76,8 @@ impl Role {
 pub enum Enders {
     /// Not known: perhaps somebody we cannot see.
     Unknown,
-    /// Those that hold the object at this offset of the arena.
-    Holders(u64),
+    /// Those that hold the object at this offset of the arena, with this serial number: another one may lie there later.
+    Holders(u64, u64),
     /// The process that the system knows by this number, by ending.
     Process(u32),
 }

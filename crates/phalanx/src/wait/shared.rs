@@ -61,8 +61,12 @@ struct Node {
     owner: AtomicU64,
     /// Who can end the wait: an object whose holders can, or a process. 0: unknown.
     enders: AtomicU64,
+    /// The serial number of that object.
+    serial: AtomicU64,
     /// Where the place stands at which the lock was taken, 0: nowhere.
     taken: AtomicU64,
+    /// The word that is to be 1 if the sleeper dies in the queue, 0: none.
+    word: AtomicU64,
     os_id: AtomicU32,
     reason: [AtomicU64; 3],
     place: [AtomicU64; 10],
@@ -386,21 +390,23 @@ fn enqueue_at(
     node.token.store(WAITING, Ordering::Relaxed);
     node.thread.store(tree::me(), Ordering::Relaxed);
     node.key.store(key, Ordering::Relaxed);
-    let (enders, kind) = match how.enders {
-        Enders::Unknown => (0, 0),
-        Enders::Holders(object) => (object, 0),
-        Enders::Process(number) => (u64::from(number), PROCESS),
+    let (enders, serial, kind) = match how.enders {
+        Enders::Unknown => (0, 0, 0),
+        Enders::Holders(object, serial) => (object, serial, 0),
+        Enders::Process(number) => (u64::from(number), 0, PROCESS),
     };
     let timed = if how.deadline.is_never() { 0 } else { TIMED };
     node.flags
         .store(how.reason.role as u32 | timed | kind, Ordering::Relaxed);
     node.enders.store(enders, Ordering::Relaxed);
+    node.serial.store(serial, Ordering::Relaxed);
     let taken = if how.taken == 0 {
         0
     } else {
         offset_of(arena, how.taken)
     };
     node.taken.store(taken, Ordering::Relaxed);
+    node.word.store(0, Ordering::Relaxed);
     let os_id = roster::me().os_id.load(Ordering::Relaxed);
     node.os_id.store(os_id, Ordering::Relaxed);
     let word = owner.map_or(0, |word| offset_of(arena, super::key_of(word)));
@@ -504,7 +510,7 @@ impl Ticket {
                 std::mem::forget(self);
                 wakeup
             }
-            None => self.doomed(),
+            None => self.doomed(how, owner),
         }
     }
 
@@ -522,14 +528,8 @@ impl Ticket {
         {
             return Some(Wakeup::Stopped(stopped));
         }
-        if let Some(thread) = owner.map(|word| word.load(Ordering::Relaxed) & OWNER)
-            && thread != 0
-            && tree::is_dead(tree::number_of(thread))
-        {
-            return Some(Wakeup::Stopped(Stopped::OwnerDied(thread)));
-        }
-        if how.interrupt.is_hopeless() {
-            return Some(Wakeup::Stopped(Stopped::Hopeless));
+        if let Some(stopped) = despair(how, owner) {
+            return Some(Wakeup::Stopped(stopped));
         }
         let taker = node.queued.load(Ordering::Acquire);
         if taker as usize > BUCKETS && tree::is_dead(tree::number_of(taker)) {
@@ -575,18 +575,13 @@ impl Ticket {
         node.seq.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn doomed(mut self) -> Wakeup {
+    fn doomed(mut self, how: &How<'_>, owner: Option<&OwnerWord>) -> Wakeup {
         self.over = true;
-        let report = VERDICTS.with(|verdicts| {
-            let at = verdicts.iter().position(|(at, _)| *at == self.at);
-            at.map(|at| verdicts.swap_remove(at).1)
-        });
-        here().1.give_back(self.at);
-        let at = self.at;
-        std::mem::forget(self);
-        let _ = at;
+        let report = verdict_on(self.at);
+        drop(self);
         Wakeup::Stopped(match report {
-            Some(report) => Stopped::Deadlock(report),
+            // A death among those concerned is the better explanation, if it came between the verdict and now.
+            Some(report) => despair(how, owner).unwrap_or(Stopped::Deadlock(report)),
             None => Stopped::Interrupted { notified: false },
         })
     }
@@ -609,16 +604,25 @@ impl Ticket {
         self.mark
     }
 
+    /// Should the sleeper die in the queue, `word` will be 1; it lies in the object that the key lies in.
+    pub fn leave_word(&self, word: &AtomicU32) {
+        let (arena, lot) = here();
+        let offset = offset_of(arena, super::key_of(word));
+        lot.node(self.at).word.store(offset, Ordering::Relaxed);
+    }
+
     /// Leaves the queue with `ending`, or with the wake-up that came first.
     fn leave(mut self, ending: Wakeup) -> Wakeup {
         let Some(token) = self.pull() else {
             self.over = true;
             return ending;
         };
-        if token == DOOMED {
-            return self.doomed();
-        }
         self.over = true;
+        if token == DOOMED {
+            // What ends the wait by itself comes first.
+            verdict_on(self.at);
+            return ending;
+        }
         match ending {
             Wakeup::Stopped(Stopped::Interrupted { .. }) => {
                 Wakeup::Stopped(Stopped::Interrupted { notified: true })
@@ -672,6 +676,15 @@ impl Drop for Ticket {
     }
 }
 
+/// Why this wait will not be ended any more by whoever was to end it, if that is so.
+fn despair(how: &How<'_>, owner: Option<&OwnerWord>) -> Option<Stopped> {
+    let owner = owner.map_or(0, |word| word.load(Ordering::Relaxed) & OWNER);
+    if owner != 0 && tree::is_dead(tree::number_of(owner)) {
+        return Some(Stopped::OwnerDied(owner));
+    }
+    how.interrupt.is_hopeless().then_some(Stopped::Hopeless)
+}
+
 /// While it lives this thread sleeps, as far as other processes can see.
 struct Asleep;
 
@@ -690,6 +703,14 @@ impl Drop for Asleep {
 
 /// Reports for sleepers of this process that are about to be told.
 static VERDICTS: Guarded<Vec<(u32, Box<Report>)>> = Guarded::new(Vec::new());
+
+/// Takes out the report for the sleeper on node `at`.
+fn verdict_on(at: u32) -> Option<Box<Report>> {
+    VERDICTS.with(|verdicts| {
+        let found = verdicts.iter().position(|(other, _)| *other == at);
+        found.map(|found| verdicts.swap_remove(found).1)
+    })
+}
 
 /// From now on this process buries others: whoever enters the tree says so once.
 pub fn attend() {
@@ -734,11 +755,19 @@ fn mourn(number: u32) {
         let waited = lot.with(bucket_of(key), |bucket| {
             let waited = is_its() && node.queued.load(Ordering::Acquire) == bucket_of(key) as u32 + 1;
             if waited {
+                let word = node.word.load(Ordering::Relaxed);
+                if word != 0 {
+                    // First: as long as the node is queued the word is meant for it, and whoever buries after us does it again.
+                    // SAFETY: the dead still holds the object: its seat is given up after this.
+                    unsafe { arena.word(word) }.store(1, Ordering::Release);
+                }
+                reach(Point::Mourn);
                 node.queued.store(0, Ordering::Release);
                 lot.unlink(bucket, at);
             }
             waited
         });
+        reach(Point::Mourn);
         if waited && node.flags.load(Ordering::Relaxed) & ROLE == Role::Meet as u32 {
             take_at(lot, key, usize::MAX, |_, _| {}).wake(PEER_DIED);
         }
@@ -792,7 +821,7 @@ pub struct Sleeper {
     /// `file:line` where the lock that it waits for was taken.
     pub taken: String,
     /// Where its node lies.
-    pub(crate) at: u32,
+    pub at: u32,
 }
 
 /// Everybody of the tree who sleeps at something shared.
@@ -843,7 +872,7 @@ fn look_at(arena: &'static Arena, lot: &Lot, at: u32) -> Option<Sleeper> {
         key: node.key.load(Ordering::Relaxed),
         enders: match (enders, flags & PROCESS) {
             (0, _) => Enders::Unknown,
-            (object, 0) => Enders::Holders(object),
+            (object, 0) => Enders::Holders(object, node.serial.load(Ordering::Relaxed)),
             (number, _) => Enders::Process(number as u32),
         },
         owner: word
@@ -915,7 +944,7 @@ pub fn watch_files(files: &[i32], how: &How<'_>) -> Result<bool, Stopped> {
             .token
             .compare_exchange(WAITING, SLEEPING, Ordering::AcqRel, Ordering::Relaxed);
         if node.token.load(Ordering::Acquire) == DOOMED {
-            return match ticket.doomed() {
+            return match ticket.doomed(how, None) {
                 Wakeup::Stopped(stopped) => Err(stopped),
                 _ => Ok(false),
             };

@@ -1,10 +1,12 @@
 //! Where a primitive lies: in this process, or in the arena. One code for both.
 
 use super::{How, OwnerWord, Wakeup, lot, roster, ticket};
-use crate::prim::Guarded;
+use crate::prim::{AtomicU32, Guarded};
 
 /// A door and the identities that belong to it.
 pub trait Space: std::fmt::Debug + Default + Copy + Send + Sync + 'static {
+    /// Can those who use it die one by one, and the others live?
+    const MORTAL: bool;
     /// A place in a queue.
     type Ticket: std::fmt::Debug;
     /// Threads taken out of a queue.
@@ -31,6 +33,10 @@ pub trait Space: std::fmt::Debug + Default + Copy + Send + Sync + 'static {
     fn mark(ticket: Self::Ticket, mark: u64) -> Self::Ticket;
     /// The number given by [`Space::mark`].
     fn mark_of(ticket: &Self::Ticket) -> u64;
+    /// Should the holder of this ticket die in the queue, `word` will be 1. It lies where the key of the ticket lies.
+    fn leave_word(ticket: &Self::Ticket, word: &AtomicU32) {
+        let _ = (ticket, word);
+    }
     /// See [`super::take`].
     fn take(key: usize, n: usize, then: impl FnOnce(usize, bool)) -> Self::Batch;
     /// Wakes a batch, handing over `message`.
@@ -46,6 +52,11 @@ pub trait Space: std::fmt::Debug + Default + Copy + Send + Sync + 'static {
     /// Locks, runs `f(data, whole)`, unlocks. Not `whole`: whoever was inside last has died there.
     fn with<T: Send + std::fmt::Debug, R>(guarded: &Self::Guarded<T>, f: impl FnOnce(&mut T, bool) -> R)
     -> R;
+    /// Has whoever is inside died there? Asks the kernel if somebody is.
+    fn is_abandoned<T: Send + std::fmt::Debug>(guarded: &Self::Guarded<T>) -> bool {
+        let _ = guarded;
+        false
+    }
     /// A moment between two steps of a protocol, for tests that kill.
     fn point(name: &'static str) {
         let _ = name;
@@ -57,6 +68,7 @@ pub trait Space: std::fmt::Debug + Default + Copy + Send + Sync + 'static {
 pub struct Local;
 
 impl Space for Local {
+    const MORTAL: bool = false;
     type Ticket = ticket::Ticket;
     type Batch = lot::Batch;
     type Guarded<T: Send + std::fmt::Debug> = Guarded<T>;
@@ -122,6 +134,7 @@ pub use in_arena::Shared;
 mod in_arena {
     use super::super::{How, OwnerWord, Wakeup, shared};
     use super::Space;
+    use crate::prim::AtomicU32;
     use crate::shm::{Guard, Taken, tree};
     use std::cell::UnsafeCell;
 
@@ -141,6 +154,7 @@ mod in_arena {
     unsafe impl<T: Send> Sync for Robust<T> {}
 
     impl Space for Shared {
+        const MORTAL: bool = true;
         type Ticket = shared::Ticket;
         type Batch = shared::Batch;
         type Guarded<T: Send + std::fmt::Debug> = Robust<T>;
@@ -171,6 +185,9 @@ mod in_arena {
         }
         fn mark_of(ticket: &Self::Ticket) -> u64 {
             ticket.mark()
+        }
+        fn leave_word(ticket: &Self::Ticket, word: &AtomicU32) {
+            ticket.leave_word(word);
         }
         fn take(key: usize, n: usize, then: impl FnOnce(usize, bool)) -> Self::Batch {
             shared::take(key, n, then)
@@ -203,6 +220,9 @@ mod in_arena {
             let result = f(unsafe { &mut *guarded.data.get() }, taken == Taken::Free);
             guarded.guard.unlock();
             result
+        }
+        fn is_abandoned<T: Send + std::fmt::Debug>(guarded: &Self::Guarded<T>) -> bool {
+            guarded.guard.is_abandoned()
         }
         fn point(name: &'static str) {
             crate::shm::point::reach_named(name);

@@ -25,8 +25,8 @@ pub struct Picture {
     pub quiet: BTreeMap<u32, u64>,
     /// Everybody who sleeps at something shared, without a time limit.
     pub sleepers: Vec<Sleeper>,
-    /// Who holds the objects that those wait for.
-    pub holders: BTreeMap<u64, Vec<u32>>,
+    /// Who holds the objects that those wait for, by offset and serial number.
+    pub holders: BTreeMap<(u64, u64), Vec<u32>>,
     /// The processes whose end is waited for, by their number in the system.
     pub pids: BTreeMap<u32, u32>,
 }
@@ -68,6 +68,11 @@ pub(super) fn look_around() {
     let victim = &before.sleepers[found.victim];
     // Every process finds the same; the one whose thread is the victim tells it.
     if !same || tree::number_of(victim.thread) != tree::number() {
+        return;
+    }
+    // A member that was killed meanwhile still looks asleep. Who waits for it is told of the death instead.
+    let members = found.members.iter().map(|&at| before.sleepers[at].thread);
+    if members.map(tree::number_of).any(tree::is_dead) {
         return;
     }
     let report = report(&before, &found);
@@ -118,8 +123,9 @@ fn picture() -> Picture {
     let (mut holders, mut pids) = (BTreeMap::new(), BTreeMap::new());
     for sleeper in &sleepers {
         match sleeper.enders {
-            Enders::Holders(object) => {
-                holders.entry(object).or_insert_with(|| shm::holders(object));
+            Enders::Holders(offset, serial) => {
+                let held = || shm::holders(shm::Name { offset, serial });
+                holders.entry((offset, serial)).or_insert_with(held);
             }
             Enders::Process(pid) => {
                 if let Some(number) = tree::find(pid) {
@@ -202,7 +208,7 @@ fn stuck(picture: &Picture) -> Option<Found> {
     })
 }
 
-/// Can this wait be ended by processes of `inside` only?
+/// Can this wait be ended by processes of `inside` only, and by at least one?
 fn only_from(picture: &Picture, sleeper: &Sleeper, inside: &[u32]) -> bool {
     if let Some((owner, true)) = sleeper.owner {
         return inside.contains(&tree::number_of(owner));
@@ -213,10 +219,10 @@ fn only_from(picture: &Picture, sleeper: &Sleeper, inside: &[u32]) -> bool {
             .pids
             .get(&pid)
             .is_some_and(|number| inside.contains(number)),
-        Enders::Holders(object) => picture
-            .holders
-            .get(&object)
-            .is_some_and(|holders| holders.iter().all(|holder| inside.contains(holder))),
+        // Nobody is left: then this waiter is about to learn of that, and wakes by itself.
+        Enders::Holders(offset, serial) => picture.holders.get(&(offset, serial)).is_some_and(|holders| {
+            !holders.is_empty() && holders.iter().all(|holder| inside.contains(holder))
+        }),
     }
 }
 

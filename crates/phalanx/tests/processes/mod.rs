@@ -83,12 +83,7 @@ fn state() -> String {
     let blocks: Vec<String> = heap::survey()
         .into_iter()
         .take(40)
-        .map(|(offset, owner, size)| {
-            format!(
-                "{offset:#x} of {owner:#x}: {size}, held by {:?}",
-                shm::holders(offset)
-            )
-        })
+        .map(|(offset, owner, size)| format!("{offset:#x} of {owner:#x}: {size}"))
         .collect();
     format!(
         "{:?} in use, {blocks:#?}, {lives:?}, {:?}",
@@ -152,13 +147,11 @@ pub struct Child {
 /// Forks; the child runs `body` and ends. A panic in it is told by its exit status.
 pub fn fork(body: impl FnOnce()) -> Child {
     let number = words(1);
-    tree::conceive();
     // SAFETY: the threads that do not survive hold no lock that the child needs, and the child ends by `_exit`.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "no fork");
     if pid == 0 {
         die_with_parent();
-        tree::born();
         number[0].store(u64::from(tree::number()), Ordering::Release);
         let code = if catch_unwind(AssertUnwindSafe(body)).is_ok() {
             0
@@ -169,7 +162,6 @@ pub fn fork(body: impl FnOnce()) -> Child {
         // SAFETY: ends the child without running what belongs to its parent.
         unsafe { libc::_exit(code) };
     }
-    tree::delivered();
     until("a child enters", || number[0].load(Ordering::Acquire) != 0);
     Child {
         pid,
@@ -197,6 +189,14 @@ impl Child {
             let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
             libc::waitid(libc::P_PID, self.pid as u32, &raw mut info, options) == 0 && info.si_pid() != 0
         }
+    }
+
+    /// Is it stopped by a signal?
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('T'))
     }
 
     /// Waits for its end, reaps it, and says so to the tree.
