@@ -20,9 +20,9 @@ struct Readme;
 
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub mod channel;
-pub mod prim;
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub mod pool;
+pub mod prim;
 pub mod queue;
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub mod shm;

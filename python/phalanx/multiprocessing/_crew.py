@@ -1,8 +1,8 @@
-"""The master's half of a pool of processes: its workers, the tasks in their hands, and the thread that looks after both.
+"""The master's half of a pool of processes: its workers, the tasks in their hands, the thread that looks after both.
 
 `Pool` and `ProcessPoolExecutor` are two faces of a `Crew`. Tasks and results lie on a board in shared memory (see
-`crates/phalanx/src/pool/README.md`). Who waits for a result collects it itself; the crew's own thread, the *tender*, does what
-happens while nobody waits: callbacks, deaths, time limits, tasks for which the board had no room.
+`crates/phalanx/src/pool/README.md`). Who waits for a result collects it itself; the crew's own thread, the *tender*,
+does what happens while nobody waits: callbacks, deaths, time limits, tasks for which the board had no room.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _NAP = 0.0005  # seconds between two looks of the tender while many tasks are un
 _MANY = 32
 _TICK = 0.05  # seconds between two looks at tasks that have a time limit
 _EARLY = 3  # so many workers in a row that die before their first task, and the pool is broken
+_STOPPING = 0.1  # seconds that a process may take to stop
 _PATIENCE = 1.0  # seconds from SIGTERM to SIGKILL
 
 
@@ -45,7 +46,7 @@ class Job:
     `slot` is where it lies on the board, None while it waits for room or once it has ended.
     """
 
-    __slots__ = ("began", "ended", "function", "limit", "slot", "task", "tries")
+    __slots__ = ("began", "doom", "ended", "function", "limit", "slot", "task", "tries")
 
     def __init__(self, mode: int, function: Any, first: Any, second: Any = None) -> None:
         self.function = function
@@ -54,6 +55,7 @@ class Job:
         self.limit: float | None = None  # seconds
         self.began = 0.0  # when it was first seen in a worker's hands, if it has a limit
         self.tries = 0  # how often it may still be run again
+        self.doom: BaseException | None = None  # what its caller gets, now that its worker is being ended
         self.ended = False
 
     def succeed(self, value: Any) -> None:
@@ -229,11 +231,10 @@ class Crew:
         try:
             try:
                 slot = self.board.post(self._encodable(job))
-            except (pickle.PicklingError, AttributeError, TypeError) as error:
-                slot = self.board.post(_clouded(job, error))
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                raise
+            except (pickle.PicklingError, AttributeError, TypeError):
+                slot = self.board.post(_cloud(job.task))
+        except Exception as error:
+            _explain(error, job)
             self._end(job)
             job.fail(error, None)
             return True
@@ -274,28 +275,29 @@ class Crew:
             return True
 
     def is_running(self, job: Job) -> bool:
-        """Has a worker taken it?"""
+        """Say whether a worker has taken it."""
         slot = job.slot
         return slot is not None and self.board.worker(slot) != 0
 
     def kill(self, job: Job, error: BaseException) -> bool:
-        """End a job that a worker has begun, with its worker. `error` is what its caller gets. False: it is not running."""
+        """End a job that a worker has begun, with its worker; its caller gets `error` once the worker is gone.
+
+        False: it is not running.
+        """
         with self._lock:
             slot = job.slot
             number = self.board.worker(slot) if slot is not None else 0
-            if not number or job.ended:
+            if slot is None or not number or job.ended or job.doom is not None:
                 return False
-            pid, _, status = _core.Peer(number).life()
-            if status is None:
+            pid = _core.Peer(number).life()[0]
+            # It must not finish this task and begin another one between the look and the kill.
+            if not _stop(pid) or self.board.worker(slot) != number:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            # The slot stays the worker's until its death is seen; nobody waits for it any more.
-            assert slot is not None
-            self._jobs[slot] = _Nobody()
-            self._limited -= job.limit is not None
-            self._end(job)
-        job.fail(error, None)
-        self.board.tell()
+                    os.kill(pid, signal.SIGCONT)
+                return False
+            job.doom = error
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         return True
 
     # ---------------------------------------------------------------- results
@@ -312,8 +314,10 @@ class Crew:
         return len(found)
 
     def _settle(self, found: list[tuple[Job, int, Any]]) -> None:
-        for at, (job, kind, value) in enumerate(found):
-            found[at] = None  # type: ignore[call-overload]  # results go as soon as their jobs have them
+        anything = bool(found)
+        found.reverse()
+        while found:
+            job, kind, value = found.pop()  # a result goes as soon as its job has it
             self._limited -= job.limit is not None
             if kind == 0:
                 self._end(job)
@@ -325,8 +329,8 @@ class Crew:
                 self._end(job)
                 error, remote = _rebuilt(value, task) if kind == 1 else (_unreadable(value, task), None)
                 job.fail(error, remote)
-            job = value = None  # type: ignore[assignment]
-        if found:
+            del job, value
+        if anything:
             self.board.tell()
             if self.closing:
                 self.ring()
@@ -465,13 +469,13 @@ class Crew:
         self._settle(found)
         for job, number in gone:
             self._limited -= job.limit is not None
-            if job.tries > 0 and not self.terminated:
+            if job.doom is None and job.tries > 0 and not self.terminated:
                 job.tries -= 1
                 with self._lock:
                     job.slot, job.began = None, 0.0
                     self._backlog.append(job)
                 continue
-            died = self._died(job, number)
+            died = job.doom or self._died(job, number)
             self._end(job)
             job.fail(died, None)
         if gone:
@@ -575,8 +579,24 @@ class Crew:
             self.tender.join()
 
 
+def _stop(pid: int) -> bool:
+    """Stop a process with all its threads. False: it is gone."""
+    end = time.monotonic() + _STOPPING
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        while time.monotonic() < end:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                state = file.read().rpartition(b")")[2].split()[0]
+            if state in b"TtZX":
+                return state in b"Tt"
+            time.sleep(0)
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    return True  # in the kernel, where it cannot finish anything of ours
+
+
 def goes_by_value(method: str) -> bool:
-    """Do functions of the main module go by value? They do where a worker could not import it: `-c`, stdin, a notebook."""
+    """Say whether functions of the main module go by value: no worker can import `-c`, stdin or a notebook."""
     main: Any = sys.modules.get("__main__")
     return method != "fork" and getattr(main, "__spec__", None) is None and not hasattr(main, "__file__")
 
@@ -590,16 +610,16 @@ class _Nobody(Job):
         super().__init__(_worker.CALL, None, ())
 
     def succeed(self, value: Any) -> None:
-        pass
+        """Nobody waits for it."""
 
     def fail(self, error: BaseException, remote: str | None) -> None:
-        pass
+        """Nobody waits for it."""
 
 
 class _Forgiving(dict[int, Job]):
     """The jobs of a pool that was ended: whatever still comes is nobody's."""
 
-    def pop(self, slot: int, *default: Any) -> Job:  # type: ignore[override]
+    def pop(self, slot: int, *default: Any) -> Job:
         return super().pop(slot, None) or _Nobody()
 
 
@@ -635,23 +655,20 @@ class _Cloud:
 
 
 def _cloud(thing: Any) -> _Cloud:
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 
     return _Cloud(cloudpickle.dumps(thing, 5), getattr(thing, "__qualname__", type(thing).__name__))
 
 
-def _clouded(job: Job, error: BaseException) -> Any:
-    """The task by value, because pickle refused with `error`."""
-    assert job.task is not None
-    try:
-        return _cloud(job.task)
-    except Exception:
-        from phalanx.multiprocessing._why import explain
+def _explain(error: Exception, job: Job) -> None:
+    """Note on what pickling has raised which part of the task it speaks of."""
+    from phalanx.multiprocessing._why import explain
 
-        explain(error, job.task[2], f"the arguments of {job.describe()}")
-        if job.task[3]:
-            explain(error, job.task[3], f"the keywords of {job.describe()}")
-        raise error from None
+    assert job.task is not None
+    what = job.describe()
+    explain(error, job.task[2], f"the arguments of {what}")
+    if job.task[3]:
+        explain(error, job.task[3], f"the keywords of {what}")
 
 
 def _rebuilt(failure: _worker.Failure, task: str) -> tuple[BaseException, str | None]:
@@ -671,7 +688,9 @@ def _rebuilt(failure: _worker.Failure, task: str) -> tuple[BaseException, str | 
             pass
         else:
             return error, trace
-    message = f"{task} raised {name}: {text}\nhint: this exception cannot be pickled; the worker's traceback is its cause"
+    message = (
+        f"{task} raised {name}: {text}\nhint: this exception cannot be pickled; the worker's traceback is its cause"
+    )
     return RemoteError(message, type_name=name, text=text, traceback=trace), trace
 
 

@@ -33,11 +33,11 @@ class Options:
     ) -> None:
         if timeout is not None and not timeout > 0:
             raise ValueError("timeout must be more than 0 seconds, or None")
-        if not isinstance(retries, int) or retries < 0:
+        if type(retries) is not int or retries < 0:
             raise ValueError("retries must be an int of at least 0")
-        if memory is not None and not (isinstance(memory, int) and memory > 0):
+        if memory is not None and (type(memory) is not int or memory <= 0):
             raise ValueError("memory must be an int of more than 0 bytes, or None")
-        if seed is not None and not isinstance(seed, int):
+        if seed is not None and type(seed) is not int:
             raise TypeError("seed must be an int or None")
         self.timeout = timeout
         self.retries = retries
@@ -83,7 +83,7 @@ PLAIN = Options()
 
 def _bar(total: int | None, name: str) -> Callable[[int], None]:
     try:
-        from tqdm.auto import tqdm
+        from tqdm.auto import tqdm  # type: ignore[import-untyped]
     except ImportError:
         return _Lines(total, name)
     bar: Any = tqdm(total=total, desc=name)

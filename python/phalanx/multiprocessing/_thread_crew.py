@@ -71,7 +71,13 @@ class ThreadCrew:
             self._running.add(job)
             task = job.task
         assert task is not None
-        mode, function, first, second = task
+        mode, function, first, second = task[:4]
+        timer = None
+        if job.limit is not None:
+            text = f"{job.describe()} took longer than {job.limit:g} s; its thread goes on"
+            timer = threading.Timer(job.limit, self._give_up, (job, TimeoutError(text)))
+            timer.daemon = True
+            timer.start()
         error: BaseException | None = None
         value: Any = None
         try:
@@ -83,6 +89,8 @@ class ThreadCrew:
                 value = (time.perf_counter_ns() - began, value)
         except BaseException as raised:
             error = raised
+        if timer is not None:
+            timer.cancel()
         with self._lock:
             self._running.discard(job)
             told = not job.ended
@@ -94,6 +102,18 @@ class ThreadCrew:
                 job.fail(error, None)
         del job, task, first, second, value, error
         self.tell()
+
+    def _give_up(self, job: Job, error: BaseException) -> None:
+        with self._lock:
+            told = not job.ended
+            job.ended = True
+        if told:
+            job.fail(error, None)
+            self.tell()
+
+    def statistics(self) -> list[dict[str, Any]]:
+        """Threads are not counted."""
+        return []
 
     def _break(self, error: BaseException) -> None:
         with self._lock:

@@ -22,9 +22,14 @@ def _parts(thing: Any) -> Iterator[tuple[str, Any]]:
     elif type(thing) is dict:
         for key, part in list(thing.items())[:_WIDE]:
             yield f"[{key!r}]" if type(key) in (str, int) else f"[<{type(key).__name__}>]", part
-    elif isinstance(getattr(thing, "__dict__", None), dict) and not isinstance(thing, type):
+    elif isinstance(getattr(thing, "__dict__", None), dict) and _is_plain(type(thing)):
         for name, part in list(vars(thing).items())[:_WIDE]:
             yield f".{name}", part
+
+
+def _is_plain(kind: type) -> bool:
+    # What says itself how it is pickled may refuse for reasons of its own, and its parts may do things when pickled.
+    return all(getattr(kind, name) is getattr(object, name) for name in ("__reduce_ex__", "__reduce__"))
 
 
 def _is_refused(thing: Any) -> bool:

@@ -1,8 +1,8 @@
 """What a worker of a pool runs: takes tasks from the board and gives their results back.
 
-A task is a tuple `(mode, function, first, second)`, with its options as a fifth where it has some. `function` is a number in the
-table of functions, or the function itself. A failure travels as a tuple of plain values, so that it can be read whatever the exception is like:
-`(pickle or None, traceback, class, text, what)`.
+A task is a tuple `(mode, function, first, second)`, with its options as a fifth where it has some. `function` is a
+number in the table of functions, or the function itself. A failure travels as a tuple of plain values, so that it can
+be read whatever the exception is like: `(pickle or None, traceback, class, text, what)`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CALL, MAP, STARMAP = range(3)
 """How a task calls its function: once; for each item; for each tuple of arguments."""
 
 POOL, EXECUTOR = range(2)
-"""Whose worker it is. A pool's result that cannot be pickled is a `MaybeEncodingError`, an executor's what pickling raised."""
+"""Whose worker it is. In a pool, a result that cannot be pickled is a `MaybeEncodingError`, not what was raised."""
 
 RAISED, LOADING, SENDING = range(3)
 """What failed: the function; the task, while it was loaded; the result, when it was pickled."""
@@ -202,7 +202,7 @@ class _Tasks:
         explain(error, result, f"the result of {describe(task, self._function(task[1]))}")
         if self._style == EXECUTOR:
             return _failure(error, SENDING)
-        from multiprocessing.pool import MaybeEncodingError
+        from phalanx.multiprocessing.pool import MaybeEncodingError
 
         try:
             told: BaseException = MaybeEncodingError(error, result)

@@ -23,7 +23,6 @@ from phalanx.multiprocessing.process import Ending
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.pool import Pool as _Pool
     from typing import Any
 
 __all__ = [
@@ -164,7 +163,7 @@ class BaseContext(_std.BaseContext):
         initializer: Callable[..., object] | None = None,
         initargs: Any = (),
         maxtasksperchild: int | None = None,
-    ) -> _Pool:
+    ) -> Any:
         """Return a pool of worker processes, one for each processor if `processes` is None."""
         from phalanx.multiprocessing.pool import Pool
 

@@ -169,8 +169,8 @@ impl Board {
     /// What the workers in a seat have done: tasks, nanoseconds busy, nanoseconds waiting, bytes.
     fn done_by(&self, seat: usize) -> (u64, u64, u64, u64) {
         let tally = self.board().tally(seat);
-        let [tasks, busy, waiting, bytes] =
-            [&tally.tasks, &tally.busy, &tally.waiting, &tally.bytes].map(|word| word.load(Ordering::Relaxed));
+        let [tasks, busy, waiting, bytes] = [&tally.tasks, &tally.busy, &tally.waiting, &tally.bytes]
+            .map(|word| word.load(Ordering::Relaxed));
         (tasks, busy, waiting, bytes)
     }
 
@@ -231,7 +231,9 @@ unsafe extern "C-unwind" fn post(slf: Obj, object: Obj) -> Obj {
     unsafe {
         let this: &Board = raw::state(slf);
         let board = this.board();
-        let slot = this.free.with(|free| if board.has_room() { free.pop() } else { None });
+        let slot = this
+            .free
+            .with(|free| if board.has_room() { free.pop() } else { None });
         let Some(slot) = slot else { return raw::none() };
         if !encoded(object, |thing| board.post(slot, thing)) {
             this.free.with(|free| free.push(slot));
@@ -335,7 +337,7 @@ unsafe extern "C-unwind" fn take(slf: Obj, _: Obj) -> Obj {
         if found.is_none() {
             let mut closed = false;
             let forever = raw::Patience::Forever.deadline();
-            let enders = Enders::Holders(this.handle.offset());
+            let enders = object::enders(this.handle.name());
             let ended = raw::wait_shared(slf, &IDLE, forever, enders, |how| match board.take(to, how) {
                 Ok(taken) => {
                     found = Some(taken);

@@ -276,7 +276,11 @@ impl Board {
     /// Which worker has the task of this slot in its hands, 0 for none.
     pub fn worker(&self, slot: u32) -> u32 {
         let state = self.slots[slot as usize].state.load(Ordering::Acquire);
-        if state & PHASE == TAKEN { worker_of(state) } else { 0 }
+        if state & PHASE == TAKEN {
+            worker_of(state)
+        } else {
+            0
+        }
     }
 
     /// Takes all finished slots off the stack, the oldest first, and hands them to `each` as numbers.
@@ -325,7 +329,10 @@ impl Board {
             held.then(|| worker_of(state))
         };
         let workers: BTreeSet<u32> = self.slots.iter().filter_map(held).collect();
-        let dead: BTreeSet<u32> = workers.into_iter().filter(|&worker| tree::is_dead(worker)).collect();
+        let dead: BTreeSet<u32> = workers
+            .into_iter()
+            .filter(|&worker| tree::is_dead(worker))
+            .collect();
         // Only now: what they pushed before they died is on the stack, and they push no more.
         let (mut finished, mut lost) = (Vec::new(), Vec::new());
         self.collect(|slot| finished.push(slot));

@@ -1,7 +1,8 @@
 """`ProcessPoolExecutor`: the standard one's signatures over the crew that pools use.
 
-What is different from the standard library: a worker that dies costs the one task in its hands (`phalanx.WorkerDied`, which is a
-`BrokenProcessPool` too) and is replaced; the executor goes on. What pickle refuses goes by value, through cloudpickle.
+What is different from the standard library: a worker that dies costs the one task in its hands (`phalanx.WorkerDied`,
+which is a `BrokenProcessPool` too) and is replaced; the executor goes on. What pickle refuses goes by value, through
+cloudpickle.
 """
 
 from __future__ import annotations
@@ -107,19 +108,22 @@ class ProcessFuture(Future):
         return super().exception(timeout)
 
     def running(self) -> bool:
-        """Is it in a worker's hands?"""
+        """Say whether it is in a worker's hands."""
         job = self._job
         return super().running() or (job is not None and self._crew.is_running(job))
 
     def cancel(self, running: bool = False) -> bool:
-        """Prevent a call that no worker has begun; with `running`, end the worker that has. Return whether it is cancelled."""
+        """Prevent a call that no worker has begun; with `running`, end the worker that has.
+
+        Return whether it is cancelled.
+        """
         job = self._job
         if job is not None:
             if self._crew.revoke(job):
                 job.fail(CancelledError(), None)
                 self._crew.board.tell()
-            elif running:
-                self._crew.kill(job, CancelledError())
+            elif running and self._crew.kill(job, CancelledError()):
+                self._crew.wait_for(self.done, 2.0)
         return self.cancelled() if job is not None else super().cancel()
 
 
@@ -204,6 +208,8 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             forget=partial(_forget_worker, self._processes),
             by_value=goes_by_value(self._mp_context.get_start_method()),
         )
+        # First: a forked worker that submits to this executor finds the crew that it belongs to.
+        self._crew = crew
         if not self._safe_to_dynamically_spawn_children:
             crew.fill()
         crew.tend(f"phalanx-executor-{next(_names)}", daemon=False)
@@ -211,7 +217,6 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         _crews.add(crew)
         # An executor that nobody holds any more takes no more calls; those that wait are done.
         weakref.finalize(self, crew.close).atexit = False
-        self._crew = crew
         return crew
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ProcessFuture:
@@ -251,8 +256,8 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
     ) -> Iterator[Any]:
         """Return an iterator over `fn(*items)` for the items of each position, in order.
 
-        timeout: seconds from now until the last result. chunksize: calls in one task. buffersize: submit only so many tasks
-        before the first result is asked for; None submits all at once.
+        timeout: seconds from now until the last result. chunksize: calls in one task. buffersize: submit only so many
+        tasks before the first result is asked for; None submits all at once.
         """
         return self._map(PLAIN, fn, iterables, timeout, chunksize, buffersize)
 
@@ -271,14 +276,14 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
+        if given.timeout is not None:  # which is for each item
+            chunksize = 1
         end = None if timeout is None else timeout + monotonic()
         rows = zip(*iterables)  # noqa: B905  as the standard library: the shortest decides
         chunks = chunksize > 1
         parts = iter(lambda: tuple(islice(rows, chunksize)), ()) if chunks else rows
         mode = _worker.STARMAP if chunks else _worker.CALL
-        futures = (
-            self._submit(given, at * chunksize, mode, fn, part, None) for at, part in enumerate(parts)
-        )
+        futures = (self._submit(given, at * chunksize, mode, fn, part, None) for at, part in enumerate(parts))
         begun = list(futures if buffersize is None else islice(futures, buffersize))
         note = given.begin(None if buffersize else len(begun), _worker.name_of(fn))
         if note is not None:
@@ -297,7 +302,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         progress: bool = False,
         on_progress: Callable[[int, int | None], object] | None = None,
     ) -> ExecutorView:
-        """Return a view of this executor whose calls have these options: see `phalanx.multiprocessing.pool.Pool.options`."""
+        """Return a view of this executor whose calls have these options: see `Pool.options`."""
         return ExecutorView(self, Options(timeout, retries, memory, seed, progress, on_progress))
 
     def statistics(self) -> list[dict[str, Any]]:
@@ -305,7 +310,10 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         return [] if self._crew is None else self._crew.statistics()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls; with `wait`, return when all are done. cancel_futures: cancel those that have not begun."""
+        """Take no more calls; with `wait`, return when all are done.
+
+        cancel_futures: cancel those that have not begun.
+        """
         with self._shutdown_lock:
             self._shutdown_thread = True
             crew = self._crew
