@@ -1,0 +1,242 @@
+//! The board of a pool: each task once, each result once, also where workers are killed.
+#![cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
+
+mod processes;
+
+use phalanx::pool::{Board, Ended, ROOM, SLOTS, Thing, What};
+use phalanx::shm::{Handle, heap, point, tree};
+use processes::{Child, Dice, Ending, alone, alone_for, fork, patiently, until, used, words};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const KIND: u8 = 7;
+
+/// One master's tasks: numbers, whose result is their square.
+struct Master {
+    handle: Handle,
+    free: Vec<u32>,
+    /// slot -> task.
+    out: BTreeMap<u32, u64>,
+    done: BTreeMap<u64, u64>,
+    lost: BTreeSet<u64>,
+}
+
+impl Master {
+    fn new() -> Self {
+        Self {
+            handle: Board::make().unwrap(),
+            free: (0..SLOTS as u32).collect(),
+            out: BTreeMap::new(),
+            done: BTreeMap::new(),
+            lost: BTreeSet::new(),
+        }
+    }
+
+    fn board(&self) -> &Board {
+        Board::of(&self.handle)
+    }
+
+    /// Every third task lies in a block.
+    fn post(&mut self, task: u64) -> bool {
+        if !self.board().has_room() {
+            return false;
+        }
+        let Some(slot) = self.free.pop() else { return false };
+        self.board().post(slot, thing(task, &task.to_le_bytes()));
+        self.out.insert(slot, task);
+        true
+    }
+
+    fn reap(&mut self, slot: u32) {
+        let mut bytes = [0; ROOM];
+        // SAFETY: the board has just said that it is finished; the buffer is long enough.
+        let taken = unsafe { self.board().reap(slot, bytes.as_mut_ptr()) };
+        let task = self.out.remove(&slot).expect("nothing is finished twice");
+        assert_eq!(number(taken.what, &bytes), task * task);
+        assert!(self.done.insert(task, task * task).is_none());
+        self.free.push(slot);
+    }
+
+    fn collect(&mut self) {
+        let mut slots = Vec::new();
+        self.board().collect(|slot| slots.push(slot));
+        slots.into_iter().for_each(|slot| self.reap(slot));
+    }
+
+    /// What the dead have left. Lost tasks are kept apart.
+    fn bury(&mut self) {
+        let (finished, lost) = self.board().collect_from_the_dead();
+        finished.into_iter().for_each(|slot| self.reap(slot));
+        for (slot, _) in lost {
+            self.lost.insert(self.out.remove(&slot).expect("a lost task was out"));
+            self.free.push(slot);
+        }
+    }
+
+    fn worker(&self) -> Child {
+        fork(|| work(self.board()))
+    }
+}
+
+/// Small for most, in a block for every third.
+fn thing(task: u64, bytes: &[u8; 8]) -> Thing<'_> {
+    if !task.is_multiple_of(3) {
+        return Thing::Small(KIND, bytes);
+    }
+    let block = heap::allocate(heap::HEAD + 8).unwrap();
+    // SAFETY: the block is ours and that long.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), heap::bytes(block), 8) };
+    Thing::Large(KIND, block, 8)
+}
+
+fn number(what: What, bytes: &[u8; ROOM]) -> u64 {
+    let mut eight = [0; 8];
+    match what {
+        What::Small(kind, len) => {
+            assert_eq!((kind, len), (KIND, 8));
+            eight.copy_from_slice(&bytes[..8]);
+        }
+        What::Large(kind, block, len) => {
+            assert_eq!((kind, len), (KIND, 8));
+            // SAFETY: the block is ours now and has eight bytes.
+            unsafe { std::ptr::copy_nonoverlapping(heap::bytes(block), eight.as_mut_ptr(), 8) };
+            heap::free(block);
+        }
+    }
+    u64::from_le_bytes(eight)
+}
+
+fn work(board: &Board) {
+    let mut bytes = [0; ROOM];
+    loop {
+        // SAFETY: the buffer has ROOM bytes.
+        match unsafe { board.take(bytes.as_mut_ptr(), &patiently()) } {
+            Ok(taken) => {
+                let task = number(taken.what, &bytes);
+                board.finish(taken.slot, thing(task, &(task * task).to_le_bytes()), false, -1);
+            }
+            Err(Ended::Closed) => return,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn each_task_once() {
+    alone("each_task_once", || {
+        tree::join_tree().unwrap();
+        let before = used();
+        let mut master = Master::new();
+        let workers: Vec<Child> = (0..4).map(|_| master.worker()).collect();
+        let all = 20_000;
+        let mut next = 0;
+        until("all are done", || {
+            while next < all && master.post(next) {
+                next += 1;
+            }
+            master.collect();
+            master.done.len() as u64 == all
+        });
+        master.board().close();
+        workers.into_iter().for_each(Child::join);
+        assert!(master.out.is_empty() && master.free.len() == SLOTS);
+        drop(master);
+        assert_eq!(used(), before);
+    });
+}
+
+#[test]
+fn a_revoked_task_is_taken_by_nobody() {
+    alone("a_revoked_task_is_taken_by_nobody", || {
+        tree::join_tree().unwrap();
+        let before = used();
+        let mut master = Master::new();
+        for task in 0..30 {
+            assert!(master.post(task));
+        }
+        let slots: Vec<(u32, u64)> = master.out.iter().map(|(&slot, &task)| (slot, task)).collect();
+        for (slot, task) in slots {
+            if task % 2 == 0 {
+                assert!(master.board().revoke(slot) && !master.board().revoke(slot));
+                master.out.remove(&slot);
+                master.free.push(slot);
+            }
+        }
+        let worker = master.worker();
+        until("the others are done", || {
+            master.collect();
+            master.done.len() == 15
+        });
+        assert!(master.done.keys().all(|task| task % 2 == 1));
+        master.board().close();
+        worker.join();
+        drop(master);
+        assert_eq!(used(), before);
+    });
+}
+
+#[test]
+fn a_worker_that_is_killed() {
+    alone_for("a_worker_that_is_killed", Duration::from_secs(120), || {
+        tree::join_tree().unwrap();
+        let before = used();
+        for (point, lost) in [("task.taken", 1), ("task.before_done", 1), ("task.after_done", 0)] {
+            for nth in [1, 2, 3, 7] {
+                let mut master = Master::new();
+                (0..20).for_each(|task| assert!(master.post(task)));
+                let mut victim = fork(|| {
+                    assert!(point::arm(point, nth));
+                    work(master.board());
+                });
+                assert_eq!(victim.ending(), Ending::Signal(libc::SIGKILL));
+                master.bury();
+                assert_eq!(master.lost.len(), lost, "{point} {nth}");
+                assert_eq!(master.done.len() + master.lost.len(), nth as usize, "{point} {nth}");
+                let worker = master.worker();
+                until("the others are done", || {
+                    master.collect();
+                    master.done.len() + master.lost.len() == 20
+                });
+                master.board().close();
+                worker.join();
+            }
+        }
+        assert_eq!(used(), before);
+    });
+}
+
+#[test]
+fn workers_killed_at_random() {
+    alone_for("workers_killed_at_random", Duration::from_secs(120), || {
+        tree::join_tree().unwrap();
+        let before = used();
+        let mut dice = Dice::new(11);
+        let mut master = Master::new();
+        let alive = words(1);
+        let mut workers: Vec<Child> = (0..3).map(|_| master.worker()).collect();
+        let (mut next, mut killed) = (0, 0);
+        let all = 60_000;
+        until("all have ended", || {
+            while next < all && master.post(next) {
+                next += 1;
+            }
+            master.collect();
+            if killed < 60 && dice.below(4) == 0 {
+                let at = dice.below(3) as usize;
+                let victim = std::mem::replace(&mut workers[at], master.worker());
+                victim.kill();
+                victim.perish();
+                master.bury();
+                killed += 1;
+            }
+            (master.done.len() + master.lost.len()) as u64 == all
+        });
+        assert!(master.lost.len() <= killed, "{} lost by {killed}", master.lost.len());
+        alive[0].store(0, Ordering::Relaxed);
+        master.board().close();
+        workers.into_iter().for_each(Child::join);
+        drop(master);
+        assert_eq!(used(), before);
+    });
+}
