@@ -7,6 +7,7 @@
 
 mod processes;
 
+use phalanx::prim::Guarded;
 use phalanx::shm::{self, Guard, Handle, SEATS, Stale, Taken, UNIT, heap, tree};
 use processes::{
     Child, Dice, Ending, Gate, Placed, alone, alone_for, block, buried, fork, in_threads, until, used, words,
@@ -15,7 +16,6 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -630,13 +630,13 @@ fn a_fork_that_nobody_tells_of() {
 }
 
 /// What each child passes before anything of ours runs in it, to die there.
-static STILLBORN: Mutex<Option<Gate>> = Mutex::new(None);
+static STILLBORN: Guarded<Option<Gate>> = Guarded::new(None);
 
 /// Forks a child that waits, and dies before it enters. Returns its pid and its number.
 fn stillborn() -> (u32, u32) {
     let others = tree::living();
     let go = Gate::new();
-    *STILLBORN.lock().unwrap() = Some(go);
+    STILLBORN.with(|gate| *gate = Some(go));
     // SAFETY: the child waits and dies in the first of the fork handlers.
     let pid = unsafe { libc::fork() };
     let mut living = tree::living().into_iter();
@@ -657,7 +657,7 @@ fn stillborn() -> (u32, u32) {
 #[test]
 fn a_child_that_never_enters() {
     extern "C" fn child() {
-        if let Some(go) = *STILLBORN.lock().unwrap() {
+        if let Some(go) = STILLBORN.with(|gate| *gate) {
             go.pass();
             phalanx::sys::die();
         }

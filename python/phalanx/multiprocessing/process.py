@@ -81,7 +81,7 @@ class Ending:
         """
         _std_join(self, timeout)
         popen: Any = self._popen  # type: ignore[attr-defined]
-        if popen.returncode != 1:  # after an exception
+        if getattr(popen, "returncode", None) != 1:  # after an exception
             return
         failure = getattr(popen, "failure", None)  # not every kind of process is ours
         if failure is None or popen._told or (words := failure()) is None:
