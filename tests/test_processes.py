@@ -17,7 +17,7 @@ import pytest
 
 from phalanx import _settings
 from phalanx import multiprocessing as ours
-from phalanx.multiprocessing import _reasons, _start
+from phalanx.multiprocessing import _reasons, _start, popen_fork
 
 DEADLINE = 40
 METHODS = ("fork", "spawn", "forkserver")
@@ -239,8 +239,8 @@ def test_the_core_is_told_who_was_reaped(monkeypatch: pytest.MonkeyPatch) -> Non
             told.append((pid, status))
             core.process_reaped(pid, status)
 
-    core = _start._core
-    monkeypatch.setattr(_start, "_core", Core())
+    core = popen_fork._core
+    monkeypatch.setattr(popen_fork, "_core", Core())
     expected = []
     for method in METHODS:
         for call, argument, status in ((os._exit, 3, 3 << 8), (signal.raise_signal, signal.SIGKILL, signal.SIGKILL)):

@@ -78,8 +78,8 @@ mod _core {
     #[pymodule_export]
     use super::shared::tree::{
         _kill_at, _kill_points, child_expected, child_failed, child_started, close_ends, fork_done, hold_end,
-        is_part_of, patrol, pickle_for, process_begins, process_reaped, shared_usage, tree_attach, tree_fd,
-        tree_joined,
+        is_part_of, orphan_rule_is_known, patrol, pickle_for, process_begins, process_reaped, shared_usage,
+        tree_attach, tree_fd, tree_joined,
     };
     #[pymodule_export]
     use super::simple_queue::SimpleQueue;

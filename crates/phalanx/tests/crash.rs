@@ -100,6 +100,10 @@ fn every_point_is_visited() {
         "table.grow",
         "table.rebuild",
         "table.rebuilt",
+        // tests/pool.rs
+        "task.taken",
+        "task.before_done",
+        "task.after_done",
     ];
     for name in point::NAMES.iter().chain(point::INNER) {
         assert!(

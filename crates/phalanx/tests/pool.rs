@@ -5,9 +5,8 @@ mod processes;
 
 use phalanx::pool::{Board, Ended, ROOM, SLOTS, Thing, What};
 use phalanx::shm::{Handle, heap, point, tree};
-use processes::{Child, Dice, Ending, alone, alone_for, fork, patiently, until, used, words};
+use processes::{Child, Dice, Ending, alone, alone_for, fork, patiently, until, used};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const KIND: u8 = 7;
@@ -69,7 +68,8 @@ impl Master {
         let (finished, lost) = self.board().collect_from_the_dead();
         finished.into_iter().for_each(|slot| self.reap(slot));
         for (slot, _) in lost {
-            self.lost.insert(self.out.remove(&slot).expect("a lost task was out"));
+            self.lost
+                .insert(self.out.remove(&slot).expect("a lost task was out"));
             self.free.push(slot);
         }
     }
@@ -125,7 +125,7 @@ fn work(board: &Board) {
 #[test]
 fn each_task_once() {
     alone("each_task_once", || {
-        tree::join_tree().unwrap();
+        tree::number();
         let before = used();
         let mut master = Master::new();
         let workers: Vec<Child> = (0..4).map(|_| master.worker()).collect();
@@ -149,7 +149,7 @@ fn each_task_once() {
 #[test]
 fn a_revoked_task_is_taken_by_nobody() {
     alone("a_revoked_task_is_taken_by_nobody", || {
-        tree::join_tree().unwrap();
+        tree::number();
         let before = used();
         let mut master = Master::new();
         for task in 0..30 {
@@ -179,7 +179,7 @@ fn a_revoked_task_is_taken_by_nobody() {
 #[test]
 fn a_worker_that_is_killed() {
     alone_for("a_worker_that_is_killed", Duration::from_secs(120), || {
-        tree::join_tree().unwrap();
+        tree::number();
         let before = used();
         for (point, lost) in [("task.taken", 1), ("task.before_done", 1), ("task.after_done", 0)] {
             for nth in [1, 2, 3, 7] {
@@ -189,10 +189,14 @@ fn a_worker_that_is_killed() {
                     assert!(point::arm(point, nth));
                     work(master.board());
                 });
-                assert_eq!(victim.ending(), Ending::Signal(libc::SIGKILL));
+                assert_eq!(victim.ending(), Ending::Killed(libc::SIGKILL));
                 master.bury();
                 assert_eq!(master.lost.len(), lost, "{point} {nth}");
-                assert_eq!(master.done.len() + master.lost.len(), nth as usize, "{point} {nth}");
+                assert_eq!(
+                    master.done.len() + master.lost.len(),
+                    nth as usize,
+                    "{point} {nth}"
+                );
                 let worker = master.worker();
                 until("the others are done", || {
                     master.collect();
@@ -209,11 +213,10 @@ fn a_worker_that_is_killed() {
 #[test]
 fn workers_killed_at_random() {
     alone_for("workers_killed_at_random", Duration::from_secs(120), || {
-        tree::join_tree().unwrap();
+        tree::number();
         let before = used();
         let mut dice = Dice::new(11);
         let mut master = Master::new();
-        let alive = words(1);
         let mut workers: Vec<Child> = (0..3).map(|_| master.worker()).collect();
         let (mut next, mut killed) = (0, 0);
         let all = 60_000;
@@ -232,8 +235,11 @@ fn workers_killed_at_random() {
             }
             (master.done.len() + master.lost.len()) as u64 == all
         });
-        assert!(master.lost.len() <= killed, "{} lost by {killed}", master.lost.len());
-        alive[0].store(0, Ordering::Relaxed);
+        assert!(
+            master.lost.len() <= killed,
+            "{} lost by {killed}",
+            master.lost.len()
+        );
         master.board().close();
         workers.into_iter().for_each(Child::join);
         drop(master);

@@ -3,7 +3,7 @@
 ```text
 parent                                              child
 Popen ─ preparation_data ─── pickled first ───────► _Beginning: the arena, the standard modules on phalanx
-      ─ the process object ───────────────────────► _bootstrap ─ begin_process: its name, its bond with the parent
+      ─ the process object ───────────────────────► _bootstrap ─ process_begins: its name, its bond with the parent
 join  ─ Popen.wait: the door                        run
       ─ Popen.poll: reaped ◄──── wait status ────── end
 ```
@@ -24,7 +24,6 @@ from multiprocessing import process as _std_process
 from multiprocessing import reduction
 
 from phalanx import _core as _native
-from phalanx import _settings
 
 TYPE_CHECKING = False  # `typing` costs more to import than all of this module
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ _attends = False
 _adopted = False
 _changes: list[tuple[Any, str, Any, Any]] = []  # owner, name, old, new
 _ahead: set[str] = set()  # modules that were loaded in a fork server or a template, and that a child may not want
-_orphans = ""  # the rule for them, as it was when this process began its last child
+last_words: _LastWords | None = None  # as long as this process has not begun
 _lent = False  # a fork server: the standard modules are patched here, and in a child only if it is told so
 
 
@@ -163,12 +162,6 @@ def hold_ends(popen: Any, parent_end: int, *others: int) -> None:
     popen.finalizer = util.Finalize(popen, _core.close_ends, (parent_end, *others))
 
 
-def take_ends(finalizer: Any) -> None:
-    """The same for the finalizer that the standard library has made after a fork."""
-    _core.hold_end(finalizer._args[1])
-    finalizer._callback = _core.close_ends
-
-
 def _after_fork() -> None:
     global _lent
     _guard._at_fork_reinit()  # type: ignore[attr-defined]
@@ -226,6 +219,7 @@ class _Beginning:
 
 
 def _begin(tree: Any, number: int, mode: str | None, standard_too: bool, report: Any) -> None:
+    global last_words
     if _ahead:
         _make_room()
     if tree is not None:
@@ -239,7 +233,7 @@ def _begin(tree: Any, number: int, mode: str | None, standard_too: bool, report:
     if standard_too:
         adopt()
     if report is not None:
-        sys.excepthook = _LastWords(report)
+        sys.excepthook = last_words = _LastWords(report)
 
 
 def lend(mode: str | None, usual: Iterable[str], tree: int | None = None) -> None:
@@ -278,18 +272,6 @@ def _make_room() -> None:
     _ahead.clear()
 
 
-def begin_process(process: Any, parent_sentinel: int | None) -> None:
-    """The last step before a child calls the standard `_bootstrap`: from here on it is the program's."""
-    if isinstance(sys.excepthook, _LastWords):
-        sys.excepthook.end()
-    alone = (
-        parent_sentinel is None
-        or getattr(process, "outlive_parent", False)
-        or (_orphans or _settings.orphan_rule()) == "keep"
-    )
-    _core.process_begins(process._name, -1 if alone else parent_sentinel)
-
-
 class _LastWords:
     """Stands in for `sys.excepthook` until a child begins: tells the parent why it did not."""
 
@@ -301,7 +283,10 @@ class _LastWords:
 
     def end(self) -> None:
         """The child begins."""
-        sys.excepthook = self.hook
+        global last_words
+        last_words = None
+        if sys.excepthook is self:
+            sys.excepthook = self.hook
         if self.own:
             os.close(self.report)
 

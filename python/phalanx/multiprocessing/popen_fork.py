@@ -10,7 +10,7 @@ from time import sleep
 
 from phalanx import _core as _native
 from phalanx import _settings, errors
-from phalanx.multiprocessing import _reasons, _start
+from phalanx.multiprocessing import _reasons
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Waiting:
 
     def __init__(self, process_obj: Any) -> None:
         """Start the process. Raises OSError where the system cannot, and ValueError for a setting it does not know."""
-        _start._orphans = _settings.orphan_rule()  # a wrong value is told here, not in each child
+        if not _core.orphan_rule_is_known():
+            _settings.orphan_rule()  # a wrong value is told here, not in each child
         self._process = weakref.ref(process_obj)
         self._owner = os.getpid()
         self._reaping: list[int] = []  # the threads that are at it; lists change in one step
@@ -127,6 +128,10 @@ class Popen(Waiting, popen_fork.Popen):
     def _launch(self, process_obj: Any) -> None:
         try:
             super()._launch(process_obj)  # type: ignore[misc]
-        finally:
-            _core.fork_done(self.__dict__.get("pid", 0))
-        _start.take_ends(self.finalizer)
+        except BaseException:
+            _core.fork_done(self.__dict__.get("pid", 0), -1)
+            raise
+        # Every page that is written to after a fork is copied, here and there: little Python from here on.
+        finalizer = self.finalizer
+        finalizer._callback = _core.close_ends
+        _core.fork_done(self.pid, finalizer._args[1])

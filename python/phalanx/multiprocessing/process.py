@@ -11,6 +11,7 @@ from multiprocessing import context as _std_context
 from multiprocessing import process as _std_process
 from multiprocessing.process import BaseProcess, active_children, current_process, parent_process
 
+from phalanx import _core as _native
 from phalanx.multiprocessing import _reasons, _start
 
 TYPE_CHECKING = False
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 
+_core: Any = _native
 _context: Any = _std_context
 _process: Any = _std_process
 
@@ -61,7 +63,11 @@ class Ending:
     """
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> Any:
-        _start.begin_process(self, parent_sentinel)
+        # From here on the child is the program's. In a fork each name looked up here costs a page that is copied.
+        if _start.last_words is not None:
+            _start.last_words.end()
+        alone = parent_sentinel is None or self.outlive_parent
+        _core.process_begins(self._name, -1 if alone else parent_sentinel)  # type: ignore[attr-defined]
         return _std_bootstrap(self, parent_sentinel)
 
     def join(self, timeout: float | None = None) -> None:
@@ -75,8 +81,10 @@ class Ending:
         """
         _std_join(self, timeout)
         popen: Any = self._popen  # type: ignore[attr-defined]
-        # Not every kind of process is ours, and only some report.
-        if getattr(popen, "_told", True) or (words := popen.failure()) is None:
+        if getattr(popen, "returncode", None) != 1:  # after an exception
+            return
+        failure = getattr(popen, "failure", None)  # not every kind of process is ours
+        if failure is None or popen._told or (words := failure()) is None:
             return
         if not _caller().startswith(_KEEPERS):
             popen._told = True

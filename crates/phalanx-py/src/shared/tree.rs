@@ -81,9 +81,13 @@ pub fn tree_joined() -> bool {
     shm::arena().is_some()
 }
 
-/// The child that this thread has just forked has this pid; 0: the fork has failed.
+/// The child that this thread has just forked has this pid; 0: the fork has failed. It knows by `end` that we live: see
+/// hold_end; -1 for none.
 #[pyfunction]
-pub fn fork_done(pid: u32) {
+pub fn fork_done(pid: u32, end: i32) {
+    if end >= 0 {
+        hold_end(end);
+    }
     tree::forked(pid);
 }
 
@@ -114,17 +118,27 @@ pub fn child_failed(number: u32) {
 }
 
 /// This process has unpickled what it was given at its start; from here on it is the program's. `name` is for reports.
-/// It ends when the pipe `sentinel` hangs up, -1 for none: SIGTERM, after a second SIGKILL. Raises OSError where the system
-/// cannot do that.
+/// It ends when the pipe `sentinel` hangs up, -1 for none, unless PHALANX_ORPHANS says otherwise: SIGTERM, after a second
+/// SIGKILL. Raises OSError where the system cannot do that.
 #[pyfunction]
 pub fn process_begins(name: &str, sentinel: i32) -> PyResult<()> {
     shm::begin();
     tree::set_name(name);
-    if sentinel < 0 || phalanx::sys::end_with(sentinel) {
+    if sentinel < 0 || orphan_rule_is("keep") || phalanx::sys::end_with(sentinel) {
         Ok(())
     } else {
         Err(object::io_error(std::io::Error::last_os_error()))
     }
+}
+
+/// Is PHALANX_ORPHANS one of the values that it may have? `_settings.py` says which.
+#[pyfunction]
+pub fn orphan_rule_is_known() -> bool {
+    ["", "end", "keep"].into_iter().any(orphan_rule_is)
+}
+
+fn orphan_rule_is(value: &str) -> bool {
+    std::env::var_os("PHALANX_ORPHANS").unwrap_or_default() == value
 }
 
 /// What tells each child, by being closed, that this process is gone: nobody else may keep a copy of it.
