@@ -10,5 +10,5 @@ pub mod tree;
 
 pub use arena::{Arena, Refused, arena, arena_or_make, attach};
 pub use guard::{Guard, Taken};
-pub use handle::{Handle, Name, OBJECT_HEAD, Stale, holders};
+pub use handle::{Handle, Name, OBJECT_HEAD, Stale, holders, holders_of};
 pub use layout::{LOT_BYTES, SEATS, UNIT};
