@@ -125,7 +125,7 @@ impl PipeEnd {
     fn look_after_peer(&self, now: u64) {
         self.looked.store(now, Ordering::Relaxed);
         // Number 0 stands for a handle on its way. The dead are buried: then they hold nothing any more.
-        for holder in shm::holders(self.theirs)
+        for holder in shm::holders_of(self.theirs)
             .into_iter()
             .filter(|&holder| holder != 0)
         {

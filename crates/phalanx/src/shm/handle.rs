@@ -214,7 +214,7 @@ impl Handle {
 
     /// Which processes hold it.
     pub fn holders(&self) -> Vec<u32> {
-        holders(self.name())
+        holders(self.offset)
     }
 
     /// A name for it that does not hold it.
@@ -279,15 +279,23 @@ impl Drop for Handle {
 }
 
 /// Which processes hold an object; one more, number 0, if a handle is on its way. Nobody, if the object is gone.
-pub fn holders(name: Name) -> Vec<u32> {
-    let Some(arena) = arena().filter(|arena| heap::is_block(arena, name.offset)) else {
+pub fn holders_of(name: Name) -> Vec<u32> {
+    let found = holders(name.offset);
+    let same = arena().is_some_and(|arena| {
+        heap::is_block(arena, name.offset)
+            && object(arena, name.offset).block.serial.load(Ordering::Relaxed) == name.serial
+    });
+    if same { found } else { Vec::new() }
+}
+
+/// As [`holders_of`], for whatever object lies at `offset` now.
+pub fn holders(offset: u64) -> Vec<u32> {
+    let Some(arena) = arena().filter(|arena| heap::is_block(arena, offset)) else {
         return Vec::new();
     };
-    let object = object(arena, name.offset);
+    let object = object(arena, offset);
     let mut all = Vec::new();
-    if object.block.owner.load(Ordering::Acquire) != OBJECT
-        || object.block.serial.load(Ordering::Relaxed) != name.serial
-    {
+    if object.block.owner.load(Ordering::Acquire) != OBJECT {
         return all;
     }
     if object.block.transit.load(Ordering::Acquire) != 0 {

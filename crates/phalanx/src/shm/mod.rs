@@ -10,5 +10,5 @@ pub mod tree;
 
 pub use arena::{Arena, Refused, arena, arena_or_make, attach};
 pub use guard::{Guard, Taken};
-pub use handle::{Handle, Name, OBJECT_HEAD, Stale, begin, holders, pack_for};
+pub use handle::{Handle, Name, OBJECT_HEAD, Stale, begin, holders, holders_of, pack_for};
 pub use layout::{LOT_BYTES, SEATS, UNIT};

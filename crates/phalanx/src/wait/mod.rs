@@ -12,6 +12,7 @@ mod roster;
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
 pub mod shared;
 mod space;
+mod spin;
 mod ticket;
 
 #[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]

@@ -18,12 +18,12 @@ pub(super) const NOTIFIED: u32 = 1 << 31;
 /// Waits awake until `done` says so, for as long as that has paid off lately for the calling thread.
 pub fn spin_until<R>(done: impl Fn() -> Option<R>) -> Option<R> {
     let me = roster::me();
-    super::ticket::spin_until(me, &me.shared_patience, super::ticket::SHARED_PATIENCE, done)
+    super::spin::spin_until(me, &me.shared_patience, super::spin::SHARED_PATIENCE, done)
 }
 
 /// Has waiting awake paid off for the calling thread the last time?
 pub fn is_eager() -> bool {
-    super::ticket::processors() > 1 && super::ticket::is_patient(roster::me())
+    super::ticket::processors() > 1 && super::spin::is_patient(roster::me())
 }
 
 /// What a waiter is told when another one of its queue died, if that spoils the wait of all.

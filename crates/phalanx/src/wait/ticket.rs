@@ -4,9 +4,7 @@ use super::hook::{self, Mode, Report};
 use super::lot::{self, door};
 use super::roster::{self, Owner, Record, Sleeper};
 use super::{How, OWNER, OwnerWord, Reason, SCOPED, Stopped, Wakeup};
-use crate::prim::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Guarded, Ordering, fence, spin_loop, yield_now,
-};
+use crate::prim::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Guarded, Ordering, fence, yield_now};
 use crate::sys::{self, Slept};
 use std::ptr;
 
@@ -25,22 +23,10 @@ const SLEEPING: u32 = 1;
 const POKED: u32 = 2;
 const TOLD: u32 = 3;
 const DOOMED: u32 = 4;
-const NOTIFIED: u32 = 1 << 31;
+pub(super) const NOTIFIED: u32 = 1 << 31;
 
 /// Between two looks of a sleeping thread that looks after deadlocks or signals.
 const TICK: u64 = 100_000_000;
-/// A thread spins for this many nanoseconds at the most before it sleeps. A hand-over between two running threads takes
-/// a tenth of it; an idle processor needs three times as long to wake.
-const MOST_PATIENCE: u32 = 10_000;
-const LEAST_PATIENCE: u32 = 300;
-/// The same between processes: as long as an idle processor needs to wake, since both sides fall asleep otherwise.
-#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
-pub(super) const SHARED_PATIENCE: u32 = 40_000;
-/// A spin between processes offers its processor after so many nanoseconds.
-const YIELD: u64 = 2_000;
-/// After this many waits in which it spun for less, a thread tries the most again.
-const RETRY: u32 = 32;
-
 /// The place of one wait in a queue. Nodes are used again, never freed: a late wake-up hits a live word.
 pub(crate) struct Node {
     token: AtomicU32,
@@ -316,7 +302,7 @@ impl Ticket {
         if how.deadline.has_passed() {
             return self.leave(Wakeup::TimedOut);
         }
-        if let Some(message) = spin(self.me, &self.node.token) {
+        if let Some(message) = super::spin::spin(self.me, &self.node.token) {
             return self.end(Wakeup::Unparked(message));
         }
         let mut watch = Watch::new(how, self.me, self.node);
@@ -468,71 +454,6 @@ impl Drop for Ticket {
             .store(self.node.outer.load(Ordering::Relaxed), Ordering::Release);
         door().spare.with(|spare| spare.push(self.node));
     }
-}
-
-/// Waits awake for a while for `token` to become NOTIFIED, because a sleeping processor takes long to wake.
-pub(super) fn spin(me: &Record, token: &AtomicU32) -> Option<u32> {
-    spin_until(me, &me.patience, MOST_PATIENCE, || {
-        // SYNC(token): pairs with the swap in `notify`.
-        let token = token.load(Ordering::Acquire);
-        (token & NOTIFIED != 0).then_some(token & !NOTIFIED)
-    })
-}
-
-/// Did the last spin of the thread of `me` end well?
-#[cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
-pub(super) fn is_patient(me: &Record) -> bool {
-    me.shared_patience.load(Ordering::Relaxed) == SHARED_PATIENCE
-}
-
-/// Waits awake until `done` says so, for as long as that has paid off lately for the thread of `me`.
-pub(super) fn spin_until<R>(
-    me: &Record,
-    learnt_patience: &AtomicU32,
-    most: u32,
-    done: impl Fn() -> Option<R>,
-) -> Option<R> {
-    if cfg!(loom) || processors() < 2 {
-        return None;
-    }
-    let spinners = &door().spinners;
-    let tries = me.tries.load(Ordering::Relaxed).wrapping_add(1);
-    me.tries.store(tries, Ordering::Relaxed);
-    let learnt = learnt_patience.load(Ordering::Relaxed);
-    let patience = if tries % RETRY == 1 { most } else { learnt };
-    // One processor has to be left for the thread that will wake us.
-    if spinners.fetch_add(1, Ordering::Relaxed) as usize >= processors() - 1 {
-        spinners.fetch_sub(1, Ordering::Relaxed);
-        return None;
-    }
-    let end = sys::now() + u64::from(patience);
-    let soon = end - u64::from(patience) + YIELD;
-    let found = 'spin: loop {
-        for _ in 0..16 {
-            if let Some(found) = done() {
-                break 'spin Some(found);
-            }
-            spin_loop();
-        }
-        let now = sys::now();
-        if now >= end {
-            break done();
-        }
-        // The kernel likes to run both sides on one processor: then whoever could end this wait needs ours.
-        if most > MOST_PATIENCE && now >= soon {
-            yield_now();
-        }
-    };
-    spinners.fetch_sub(1, Ordering::Relaxed);
-    // All or less and less: a wake-up that comes while we spin will mostly do so again, and on a busy machine the
-    // thread that would wake us needs our processor.
-    let next = if found.is_some() {
-        most
-    } else {
-        patience.min(learnt) / 2
-    };
-    learnt_patience.store(next.max(LEAST_PATIENCE), Ordering::Relaxed);
-    found
 }
 
 /// How many threads can run at one time; asked once.

@@ -124,7 +124,7 @@ fn picture() -> Picture {
     for sleeper in &sleepers {
         match sleeper.enders {
             Enders::Holders(offset, serial) => {
-                let held = || shm::holders(shm::Name { offset, serial });
+                let held = || shm::holders_of(shm::Name { offset, serial });
                 holders.entry((offset, serial)).or_insert_with(held);
             }
             Enders::Process(pid) => {
