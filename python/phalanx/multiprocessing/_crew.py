@@ -46,7 +46,7 @@ class Job:
     `slot` is where it lies on the board, None while it waits for room or once it has ended.
     """
 
-    __slots__ = ("began", "doom", "ended", "function", "limit", "slot", "task", "tries")
+    __slots__ = ("began", "by_value", "doom", "ended", "function", "limit", "slot", "task", "tries")
 
     def __init__(self, mode: int, function: Any, first: Any, second: Any = None) -> None:
         self.function = function
@@ -55,6 +55,7 @@ class Job:
         self.limit: float | None = None  # seconds
         self.began = 0.0  # when it was first seen in a worker's hands, if it has a limit
         self.tries = 0  # how often it may still be run again
+        self.by_value = False
         self.doom: BaseException | None = None  # what its caller gets, now that its worker is being ended
         self.ended = False
 
@@ -211,20 +212,19 @@ class Crew:
             job.succeed(value)
 
     def _encodable(self, job: Job) -> Any:
-        """The task as it goes to a worker: functions of modules by number."""
+        """The task as it goes to a worker: functions of modules by number, or all of it by value."""
         assert job.task is not None
+        if job.by_value or self._by_value:
+            return _cloud(job.task)
         mode, function, *rest = job.task
-        number = self._functions.get(function) if type(function) is _FUNCTION else None
-        if number is None and type(function) is _FUNCTION:
-            if self._by_value and function.__module__ == "__main__":
-                return (mode, _cloud(function), *rest)
-            try:
-                number = len(self._functions) + 1
-                self._table.set(number, function)
-                self._functions[function] = number
-            except (pickle.PicklingError, AttributeError, TypeError):
-                return (mode, _cloud(function), *rest)
-        return (mode, function if number is None else number, *rest)
+        if type(function) is not _FUNCTION:
+            return job.task
+        number = self._functions.get(function)
+        if number is None:
+            number = len(self._functions) + 1
+            self._table.set(number, function)
+            self._functions[function] = number
+        return (mode, number, *rest)
 
     def _post(self, job: Job) -> bool:
         """Under the lock: put a job on the board. False: there is no room."""
@@ -336,19 +336,11 @@ class Crew:
                 self.ring()
 
     def _again(self, job: Job, failure: _worker.Failure) -> bool:
-        """A function that the worker does not know goes once more, by value."""
-        if failure[4] != _worker.LOADING or self._by_value or type(job.function) is not _FUNCTION:
+        """A task of which the worker does not know a function or a class goes once more, by value."""
+        unknown = failure[2] in ("AttributeError", "ModuleNotFoundError", "ImportError", "KeyError")
+        if failure[4] != _worker.LOADING or not unknown or job.by_value or self._by_value:
             return False
-        if failure[2] not in ("AttributeError", "ModuleNotFoundError", "ImportError", "KeyError"):
-            return False
-        assert job.task is not None
-        if type(job.task[1]) is not _FUNCTION:
-            return False
-        mode, function, *rest = job.task
-        try:
-            job.task = (mode, _cloud(function), *rest)
-        except Exception:
-            return False
+        job.by_value = True
         with self._lock:
             job.slot = None
             if self._backlog or not self._post(job):
@@ -598,7 +590,9 @@ def _stop(pid: int) -> bool:
 def goes_by_value(method: str) -> bool:
     """Say whether functions of the main module go by value: no worker can import `-c`, stdin or a notebook."""
     main: Any = sys.modules.get("__main__")
-    return method != "fork" and getattr(main, "__spec__", None) is None and not hasattr(main, "__file__")
+    if method == "fork" or getattr(main, "__spec__", None) is not None:
+        return False
+    return not os.path.exists(getattr(main, "__file__", None) or "")
 
 
 class _Nobody(Job):
@@ -642,13 +636,12 @@ def _begin(
 
 
 class _Cloud:
-    """A function by value."""
+    """A task by value."""
 
-    __slots__ = ("__qualname__", "_packed")
+    __slots__ = ("_packed",)
 
-    def __init__(self, packed: bytes, name: str) -> None:
+    def __init__(self, packed: bytes) -> None:
         self._packed = packed
-        self.__qualname__ = name
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (pickle.loads, (self._packed,))
@@ -657,7 +650,7 @@ class _Cloud:
 def _cloud(thing: Any) -> _Cloud:
     import cloudpickle  # type: ignore[import-untyped]
 
-    return _Cloud(cloudpickle.dumps(thing, 5), getattr(thing, "__qualname__", type(thing).__name__))
+    return _Cloud(cloudpickle.dumps(thing, 5))
 
 
 def _explain(error: Exception, job: Job) -> None:

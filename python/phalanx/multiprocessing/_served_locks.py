@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from time import monotonic
+from time import monotonic, sleep
 
 from phalanx import _core
 from phalanx.errors import OwnerDied
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["BoundedSemaphore", "Client", "Condition", "Lock", "Owned", "RLock", "Semaphore", "serving"]
 
 _LOOK = 0.1  # seconds between two looks
+_REAPING = 0.2  # seconds that its parent may take to learn how a process ended
 _DYING = 0.5  # seconds that a process may take to end once its connections are closed
 
 
@@ -48,6 +49,10 @@ class Client:
         """The error for what it had."""
         if self._peer is not None and self._peer.is_gone():
             pid, name, status = self._peer.life()
+            end = monotonic() + _REAPING
+            while status is None and monotonic() < end:
+                sleep(0.002)
+                status = self._peer.life()[2]
             return owner_died(kind, pid, name, status, "", count)
         text = f'"{self.name}", which took this {kind}, has closed its connection to the manager without releasing it'
         text += f"\nhint: release it in the thread that took it; {kind.lower()}.recover() makes it free again"

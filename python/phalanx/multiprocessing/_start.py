@@ -112,6 +112,9 @@ def preparation_data(name: str, report: Any = None) -> dict[str, Any]:
     if standard is preparation_data:
         standard = next(old for owner, _, old, ours in _changes if ours is preparation_data)
     data = standard(name)
+    path = data.get("init_main_from_path")
+    if path is not None and not os.path.exists(path):  # standard input, or a notebook's cell
+        del data["init_main_from_path"]
     # Dicts keep their order: unpickled in this one.
     return {"phalanx.path": _ParentPath(data["sys_path"]), "phalanx": _Beginning(report), **data}
 

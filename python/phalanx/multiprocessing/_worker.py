@@ -7,14 +7,15 @@ be read whatever the exception is like: `(pickle or None, traceback, class, text
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib
 import logging
 import os
 import pickle
 import random
 import reprlib
 import resource
-import sys
 import traceback
 from contextlib import nullcontext
 from itertools import starmap
@@ -95,12 +96,21 @@ def describe(task: tuple[Any, ...], function: Any) -> str:
 
 
 def sow(seed: int, at: int) -> None:
-    """Seed the generators of `random` and, where it is loaded, of NumPy for the task number `at`."""
+    """Seed the generators of `random` and, where it is installed, of NumPy for the task number `at`."""
     digest = hashlib.blake2b(f"{seed}/{at}".encode(), digest_size=16).digest()
     random.seed(digest)
-    numpy: Any = sys.modules.get("numpy")
+    numpy = _numpy()
     if numpy is not None:
         numpy.random.seed(list(memoryview(digest).cast("I")))
+
+
+@functools.cache
+def _numpy() -> Any:
+    # Loaded by us, not by the first task, whose numbers would be drawn before a seed could be set.
+    try:
+        return importlib.import_module("numpy")
+    except ImportError:
+        return None
 
 
 class _Limited:

@@ -244,8 +244,8 @@ class Pool(_Verbs):
         - retries: how often a task is run again in another worker if its worker dies.
         - memory: bytes of data that a worker may have while it runs the task; beyond, MemoryError is raised in it. Not
           for threads.
-        - seed: seeds `random`, and `numpy.random` where NumPy is loaded, for each item by its number, so results do not
-          depend on the workers. Not for threads.
+        - seed: seeds `random`, and `numpy.random` where NumPy is installed, for each item by its number, so results do
+          not depend on the workers. Not for threads.
         - progress: show how many items of a map have ended, by tqdm if it is installed.
         - on_progress: called with the number of items that have ended, and of all of them or None.
         """
