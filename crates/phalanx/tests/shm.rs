@@ -755,7 +755,7 @@ fn a_child_holds_what_it_was_given() {
             });
             tree::started(number, child.pid as u32);
             tree::miscarried(number);
-            assert_eq!(shm::holders(name), [number], "it has a pid");
+            assert_eq!(shm::holders_of(name), [number], "it has a pid");
             go.open();
             if ends_well {
                 child.join();
