@@ -2,7 +2,7 @@
 # verdict: error
 # plain: error
 # methods: fork spawn
-# expect: BrokenProcessPool
+# expect: phalanx.WorkerDied: .* SIGKILL
 # exit: 1
 import multiprocessing
 import os
