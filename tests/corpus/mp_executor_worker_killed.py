@@ -2,7 +2,7 @@
 # verdict: error
 # plain: error
 # methods: fork spawn
-# expect: phalanx.WorkerDied: .* SIGKILL
+# expect: BrokenProcessPool|WorkerDied
 # exit: 1
 import multiprocessing
 import os
