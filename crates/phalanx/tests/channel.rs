@@ -14,7 +14,7 @@ use processes::{
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -679,16 +679,30 @@ fn a_stopped_process_keeps_its_guard() {
             }
         });
         let mut expected = 0;
-        for _ in 0..20 {
-            child.signal(libc::SIGSTOP);
-            assert!(!tree::is_dead(child.number));
-            while let Some(number) = try_get(ring) {
-                assert_eq!(number, expected);
-                expected += 1;
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // Stopped in the heap's guard, the child holds us up as well, until somebody else lets it go on.
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(100));
+                    child.signal(libc::SIGCONT);
+                }
+            });
+            for _ in 0..20 {
+                child.signal(libc::SIGSTOP);
+                assert!(!tree::is_dead(child.number));
+                while let Some(number) = try_get(ring) {
+                    assert_eq!(number, expected);
+                    expected += 1;
+                    if !child.is_stopped() {
+                        break;
+                    }
+                }
+                child.signal(libc::SIGCONT);
+                until("it goes on", || !ring.is_empty());
             }
-            child.signal(libc::SIGCONT);
-            until("it goes on", || !ring.is_empty());
-        }
+            over.store(true, Ordering::Relaxed);
+        });
         let number = child.number;
         child.kill();
         child.perish();
