@@ -1,1 +1,0 @@
-cd /tmp/w5; CARGO_TARGET_DIR=/tmp/w5/target/python3.11 VIRTUAL_ENV=/tmp/w5/.venv PATH=/tmp/w5/.venv/bin:$PATH .venv/bin/maturin develop --release -q 2>&1 | grep -E "^(error|warning: unused)" -A9 | head -60

@@ -1,1 +1,0 @@
-cd /tmp/w5; CARGO_TARGET_DIR=/tmp/w5/target/python3.13 VIRTUAL_ENV=/tmp/w5/.venv-3.13 PATH=/tmp/w5/.venv-3.13/bin:$PATH .venv-3.13/bin/maturin develop --release -q 2>&1 | grep -E "^(error|warning: unused)" -A9 | head -60
