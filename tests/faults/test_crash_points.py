@@ -260,6 +260,25 @@ def main():
         thing.clear(); assert not len(thing)
 """
 
+TASK = """
+from phalanx import WorkerDied
+
+def begin():
+    if not count("b"): mark("b"); die_at()
+
+def square(n): return n * n
+
+def main():
+    with ctx.Pool(2, initializer=begin) as pool:
+        tasks, lost = [pool.apply_async(square, (n,)) for n in range(60)], 0
+        for n, task in enumerate(tasks):
+            try: assert task.get(15) == n * n
+            except WorkerDied: lost += 1
+        assert lost <= 2, lost  # both workers may have begun at once
+        # Whoever has not come to its point yet comes to it here.
+        assert pool.options(retries=2).map(square, range(20)) == [n * n for n in range(20)]
+"""
+
 # By the first word of a point's name.
 SCENARIOS = {
     "put": (PUT, ("Queue", "SimpleQueue", "JoinableQueue")),
@@ -277,6 +296,7 @@ SCENARIOS = {
     "queued": (QUEUED, ("get", "put", "lock", "semaphore", "event", "condition")),
     "barrier": (BARRIER, ("Barrier",)),
     "table": (TABLE, ("dict", "list")),
+    "task": (TASK, ("Pool",)),
 }
 
 
