@@ -231,8 +231,12 @@ class Crew:
         try:
             try:
                 slot = self.board.post(self._encodable(job))
-            except (pickle.PicklingError, AttributeError, TypeError):
-                slot = self.board.post(_cloud(job.task))
+            except (pickle.PicklingError, AttributeError, TypeError) as refused:
+                try:
+                    whole = _cloud(job.task)
+                except Exception:  # not by value either, or cloudpickle is missing: what pickle said is clearer
+                    raise refused from None
+                slot = self.board.post(whole)
         except Exception as error:
             _explain(error, job)
             self._end(job)
