@@ -187,6 +187,8 @@ class Crew:
             self._help(job)
             return
         with self._lock:
+            if self.broken is not None:
+                raise self.broken
             if self.terminated or self.over:
                 raise RuntimeError("the pool has ended")
             if self._backlog or not self._post(job):
@@ -471,7 +473,7 @@ class Crew:
                     job.slot, job.began = None, 0.0
                     self._backlog.append(job)
                 continue
-            died = job.doom or self._died(job, number)
+            died = job.doom or self._died(job, number, worker)
             self._end(job)
             job.fail(died, None)
         if gone:
@@ -492,12 +494,17 @@ class Crew:
                 self.start_worker()
             self._refill()
 
-    def _died(self, job: Job, number: int) -> WorkerDied:
+    def _died(self, job: Job, number: int, worker: Any) -> WorkerDied:
         from phalanx._pool_errors import WorkerDied
 
         pid, name, status = _core.Peer(number).life()
-        reason = "ended, and nobody saw how" if status is None else reason_of(os.waitstatus_to_exitcode(status))
-        if status == 0:
+        # A fork server tells the end of its children to their parent, and only then the tree knows.
+        if status is not None:
+            code: int | None = os.waitstatus_to_exitcode(status)
+        else:
+            code = next((other.exitcode for other in (worker, *self.workers) if other.pid == pid), None)
+        reason = "ended, and nobody saw how" if code is None else reason_of(code)
+        if code == 0:
             reason = "exited with code 0 in the middle of it"
         task = job.describe()
         text = (
