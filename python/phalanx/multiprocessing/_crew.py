@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections import deque
-from itertools import starmap
 
 from phalanx import _core
 from phalanx.multiprocessing import _worker
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from phalanx._pool_errors import RemoteError, WorkerDied
 
-__all__ = ["Crew", "Job", "goes_by_value"]
+__all__ = ["Crew", "Job", "cancel", "goes_by_value", "processors"]
 
 _NAP = 0.0005  # seconds between two looks of the tender while many tasks are under way
 _MANY = 32
@@ -191,8 +190,7 @@ class Crew:
                 raise self.broken
             if self.terminated or self.over:
                 raise RuntimeError("the pool has ended")
-            if self._backlog or not self._post(job):
-                self._backlog.append(job)
+            self._enqueue(job)
         if job.limit is not None:
             self.ring()
 
@@ -201,11 +199,7 @@ class Crew:
         task = job.task
         assert task is not None
         try:
-            mode, function, first, second = task[:4]
-            if mode == _worker.CALL:
-                value: Any = function(*first, **(second or {}))
-            else:
-                value = (0, list(map(function, first) if mode == _worker.MAP else starmap(function, first)))
+            value = _worker.perform(*task[:4])
         except BaseException as error:
             self._end(job)
             job.fail(error, None)
@@ -251,6 +245,11 @@ class Crew:
         if job.limit is not None:
             self._limited += 1
         return True
+
+    def _enqueue(self, job: Job) -> None:
+        """Under the lock: put a job on the board, or behind those that wait for room."""
+        if self._backlog or not self._post(job):
+            self._backlog.append(job)
 
     def _end(self, job: Job) -> None:
         job.slot = None
@@ -349,8 +348,7 @@ class Crew:
         job.by_value = True
         with self._lock:
             job.slot = None
-            if self._backlog or not self._post(job):
-                self._backlog.append(job)
+            self._enqueue(job)
         return True
 
     def wait_for(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
@@ -434,12 +432,7 @@ class Crew:
             if self.broken is not None:
                 return
             self.broken = broken = _told(error, remote, text)
-            jobs = [*self._jobs.values(), *self._backlog]
-            self._jobs.clear()
-            self._backlog.clear()
-            self._limited = 0
-            self.board.close()
-            self._terminate()
+            jobs = self._drop_all()
         for job in jobs:
             self._end(job)
             job.fail(broken, None)
@@ -549,12 +542,7 @@ class Crew:
         with self._lock:
             if self.terminated:
                 return
-            jobs = [*self._jobs.values(), *self._backlog]
-            self._jobs = _Forgiving()
-            self._backlog.clear()
-            self._limited = 0
-            self.board.close()
-            self._terminate()
+            jobs = self._drop_all()
         for job in jobs:
             if not job.ended:
                 self._end(job)
@@ -567,19 +555,39 @@ class Crew:
             self.over = True
             self._hang_up()
 
-    def _terminate(self) -> None:
-        self.closing = self.terminated = True
+    def _drop_all(self) -> list[Job]:
+        """Under the lock: end the workers, and return the jobs that this leaves without one."""
+        jobs = [*self._jobs.values(), *self._backlog]
         self._jobs = _Forgiving()
+        self._backlog.clear()
+        self._limited = 0
+        self.board.close()
+        self.closing = self.terminated = True
         for worker in self.workers:
             with contextlib.suppress(ValueError):  # closed by the program
                 worker.terminate()
         self._kill_at = time.monotonic() + _PATIENCE
         self.ring()
+        return jobs
 
     def join(self) -> None:
         """Wait until the tender has seen the last worker end."""
         if self.tender is not None and self.tender is not threading.current_thread():
             self.tender.join()
+
+
+def cancel(crew: Any, job: Job, error: BaseException, running: bool = False) -> bool:
+    """Prevent a job of a crew of any kind, or end it where it is `running`; its caller gets `error`."""
+    if crew.revoke(job):
+        job.fail(error, None)
+        crew.board.tell()
+        return True
+    return running and bool(crew.kill(job, error))
+
+
+def processors() -> int:
+    """How many processors this process may use: so many workers a pool has by default."""
+    return getattr(os, "process_cpu_count", os.cpu_count)() or 1
 
 
 def _stop(pid: int) -> bool:
@@ -607,7 +615,7 @@ def goes_by_value(method: str) -> bool:
 
 
 class _Nobody(Job):
-    """Stands for a job that has ended while its worker still has its slot."""
+    """Stands for a job that was dropped while its slot was still a worker's."""
 
     __slots__ = ()
 

@@ -12,7 +12,7 @@ from multiprocessing import TimeoutError
 from types import GenericAlias
 
 from phalanx.multiprocessing import _worker
-from phalanx.multiprocessing._crew import Job
+from phalanx.multiprocessing._crew import Job, cancel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,11 +104,7 @@ class AsyncResult:
         if job is None or self._done:
             return False
         error = CancelledError(f"{job.describe()} was cancelled")
-        if self._crew.revoke(job):
-            job.fail(error, None)
-            self._crew.board.tell()
-            return True
-        return running and self._crew.kill(job, error) and self._crew.wait_for(self.ready, 2.0)
+        return cancel(self._crew, job, error, running) and self._crew.wait_for(self.ready, 2.0)
 
     def _set(self, success: bool, value: Any) -> None:
         self._success, self._value = success, value
@@ -255,13 +251,10 @@ class IMapIterator:
 
     _ordered = True
 
-    def __init__(
-        self, pool: Pool, function: Any, iterable: Iterable[Any], chunksize: int, mode: int, options: Options
-    ) -> None:
+    def __init__(self, pool: Pool, function: Any, iterable: Iterable[Any], chunksize: int, options: Options) -> None:
         self._pool: Pool | None = pool
         self._crew = pool._crew
         self._function = function
-        self._mode = mode
         self._chunksize = 1 if options.timeout is not None else chunksize
         self._options = options
         self._room = threading.Semaphore(max(_AHEAD_LEAST // 2, _AHEAD * self._crew.size))
@@ -337,7 +330,6 @@ class _Feeder:
         self._room = results._room
         self._crew = results._crew
         self._function = results._function
-        self._mode = results._mode
         self._size = results._chunksize
         self._options = results._options
 
@@ -355,7 +347,7 @@ class _Feeder:
                 break
             if not chunk:
                 break
-            job: Job = _Part(self._results, count, self._mode, self._function, chunk)
+            job: Job = _Part(self._results, count, self._function, chunk)
             try:
                 self._crew.submit(self._options.apply(job, count * self._size))
             except RuntimeError as ended:
@@ -380,11 +372,9 @@ class _Part(Job):
 
     __slots__ = ("_at", "_results", "_single")
 
-    def __init__(self, results: Any, at: int, mode: int, function: Any, chunk: tuple[Any, ...]) -> None:
+    def __init__(self, results: Any, at: int, function: Any, chunk: tuple[Any, ...]) -> None:
         self._single = len(chunk) == 1
-        if self._single:
-            mode, chunk = _worker.CALL, tuple(chunk[0]) if mode == _worker.STARMAP else chunk
-        super().__init__(mode, function, chunk)
+        super().__init__(_worker.CALL if self._single else _worker.MAP, function, chunk)
         self._results = results
         self._at = at
 

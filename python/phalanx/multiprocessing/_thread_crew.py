@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from itertools import starmap
 
 from phalanx import queue as _queue
 from phalanx.multiprocessing import _worker
@@ -71,7 +69,6 @@ class ThreadCrew:
             self._running.add(job)
             task = job.task
         assert task is not None
-        mode, function, first, second = task[:4]
         timer = None
         if job.limit is not None:
             text = f"{job.describe()} took longer than {job.limit:g} s; its thread goes on"
@@ -81,12 +78,7 @@ class ThreadCrew:
         error: BaseException | None = None
         value: Any = None
         try:
-            if mode == _worker.CALL:
-                value = function(*first, **second) if second else function(*first)
-            else:
-                began = time.perf_counter_ns()
-                value = list(map(function, first) if mode == _worker.MAP else starmap(function, first))
-                value = (time.perf_counter_ns() - began, value)
+            value = _worker.perform(*task[:4])
         except BaseException as raised:
             error = raised
         if timer is not None:
@@ -100,7 +92,7 @@ class ThreadCrew:
                 job.succeed(value)
             else:
                 job.fail(error, None)
-        del job, task, first, second, value, error
+        del job, task, value, error
         self.tell()
 
     def _give_up(self, job: Job, error: BaseException) -> None:

@@ -31,7 +31,20 @@ if TYPE_CHECKING:
 
     from phalanx import _core
 
-__all__ = ["CALL", "EXECUTOR", "LOADING", "MAP", "POOL", "RAISED", "SENDING", "STARMAP", "Failure", "describe", "run"]
+__all__ = [
+    "CALL",
+    "EXECUTOR",
+    "LOADING",
+    "MAP",
+    "POOL",
+    "RAISED",
+    "SENDING",
+    "STARMAP",
+    "Failure",
+    "describe",
+    "perform",
+    "run",
+]
 
 CALL, MAP, STARMAP = range(3)
 """How a task calls its function: once; for each item; for each tuple of arguments."""
@@ -129,6 +142,15 @@ class _Limited:
         resource.setrlimit(resource.RLIMIT_DATA, self._old)
 
 
+def perform(mode: int, function: Any, first: Any, second: Any) -> Any:
+    """Do a task without options. One with many items also gives, first, their nanoseconds."""
+    if mode == CALL:
+        return function(*first, **second) if second else function(*first)
+    began = perf_counter_ns()
+    results = list(map(function, first) if mode == MAP else starmap(function, first))
+    return perf_counter_ns() - began, results
+
+
 class _Tasks:
     """One worker's tasks."""
 
@@ -147,18 +169,7 @@ class _Tasks:
             known = self._known[function] = self._functions.item(function)
         return known
 
-    def _call(self, task: tuple[Any, ...]) -> Any:
-        mode, function, first, second = task[:4]
-        call = self._function(function)
-        if len(task) > 4:
-            return self._call_with(task[4], mode, call, first, second)
-        if mode == CALL:
-            return call(*first, **second) if second else call(*first)
-        began = perf_counter_ns()
-        results = list(map(call, first) if mode == MAP else starmap(call, first))
-        return perf_counter_ns() - began, results
-
-    def _call_with(self, options: dict[str, int], mode: int, call: Any, first: Any, second: Any) -> Any:
+    def _perform_with(self, options: dict[str, int], mode: int, call: Any, first: Any, second: Any) -> Any:
         memory, seed, at = options.get("memory"), options.get("seed"), options.get("at", 0)
         with _Limited(memory) if memory else nullcontext():
             if mode == CALL:
@@ -187,14 +198,16 @@ class _Tasks:
         if task is None:
             return False
         try:
-            function = task[1]
-            if type(function) is int and function not in self._known:
-                self._function(function)
+            function = self._function(task[1])
         except BaseException as error:
             board.finish(_failure(error, LOADING), True, bell)
             return True
+        mode, _, first, second, *options = task
         try:
-            result = self._call(task)
+            if options:
+                result = self._perform_with(options[0], mode, function, first, second)
+            else:
+                result = perform(mode, function, first, second)
         except BaseException as error:
             board.finish(_failure(error, RAISED), True, bell)
             return True

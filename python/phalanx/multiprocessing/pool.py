@@ -9,14 +9,13 @@ results. `options()` gives tasks a time limit, retries, a seed and more.
 from __future__ import annotations
 
 import multiprocessing.pool as _std_pool
-import os
 import warnings
 from concurrent.futures import CancelledError
 from functools import partial
 from multiprocessing import util
 
 from phalanx.multiprocessing import _worker
-from phalanx.multiprocessing._crew import Crew, goes_by_value
+from phalanx.multiprocessing._crew import Crew, goes_by_value, processors
 from phalanx.multiprocessing._options import PLAIN, Options
 from phalanx.multiprocessing._results import AsyncResult, Call, IMapIterator, IMapUnorderedIterator, MapResult
 from phalanx.multiprocessing._thread_crew import ThreadCrew
@@ -140,7 +139,7 @@ class _Verbs:
         pool._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        return kind(pool, func, iterable, chunksize, _worker.MAP, self._given)
+        return kind(pool, func, iterable, chunksize, self._given)
 
 
 class Pool(_Verbs):
@@ -171,15 +170,9 @@ class Pool(_Verbs):
 
             context = get_context()
         self._ctx = context
-        if processes is None:
-            processes = _processors()
-        if processes < 1:
-            raise ValueError("Number of processes must be at least 1")
+        self._processes = processes = _size(processes, initializer)
         if maxtasksperchild is not None and (type(maxtasksperchild) is not int or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
-        self._processes = processes
         crew = self._crew = Crew(
             partial(_start_worker, context, self.Process),
             processes,
@@ -197,7 +190,7 @@ class Pool(_Verbs):
             crew.terminate()
             raise
         crew.tend("phalanx-pool", daemon=True)
-        self._terminate = util.Finalize(self, _terminate_crew, args=(crew,), exitpriority=15)
+        self._terminate = util.Finalize(self, _terminate_crew, args=(crew,), kwargs={"join": True}, exitpriority=15)
         self._state = RUN
 
     def __del__(self, _warn: Any = warnings.warn, RUN: Any = RUN) -> None:
@@ -302,17 +295,11 @@ class ThreadPool(Pool):
     ) -> None:
         self._state = INIT
         self._given = PLAIN
-        if processes is None:
-            processes = _processors()
-        if processes < 1:
-            raise ValueError("Number of processes must be at least 1")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
-        self._processes = processes
+        self._processes = processes = _size(processes, initializer)
         crew: Any = ThreadCrew(processes, initializer, tuple(initargs), "ThreadPool")
         self._crew = crew
         self._pool = crew.workers
-        self._terminate = util.Finalize(self, _end_threads, args=(crew,), exitpriority=15)
+        self._terminate = util.Finalize(self, _terminate_crew, args=(crew,), kwargs={"join": False}, exitpriority=15)
         self._state = RUN
 
 
@@ -327,9 +314,15 @@ class PoolView(_Verbs):
         return self._pool
 
 
-def _processors() -> int:
-    count = getattr(os, "process_cpu_count", os.cpu_count)
-    return count() or 1
+def _size(processes: int | None, initializer: object) -> int:
+    """How many workers are wanted, once that and the initializer have been checked."""
+    if processes is None:
+        processes = processors()
+    if processes < 1:
+        raise ValueError("Number of processes must be at least 1")
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    return processes
 
 
 def _start_worker(context: Any, make: Any, target: Any, args: Any) -> Any:
@@ -340,10 +333,7 @@ def _start_worker(context: Any, make: Any, target: Any, args: Any) -> Any:
     return worker
 
 
-def _end_threads(crew: ThreadCrew) -> None:
+def _terminate_crew(crew: Any, *, join: bool) -> None:
     crew.terminate(CancelledError("the pool was terminated before this task had ended"))
-
-
-def _terminate_crew(crew: Crew) -> None:
-    crew.terminate(CancelledError("the pool was terminated before this task had ended"))
-    crew.join()
+    if join:
+        crew.join()

@@ -8,7 +8,6 @@ cloudpickle.
 from __future__ import annotations
 
 import concurrent.futures.process as _std_process
-import os
 import threading
 import weakref
 from concurrent.futures import CancelledError
@@ -18,7 +17,7 @@ from time import monotonic
 
 from phalanx.concurrent.futures._base import Future
 from phalanx.multiprocessing import _worker
-from phalanx.multiprocessing._crew import Crew, Job, goes_by_value
+from phalanx.multiprocessing._crew import Crew, Job, cancel, goes_by_value, processors
 from phalanx.multiprocessing._options import PLAIN, Options
 
 TYPE_CHECKING = False
@@ -118,12 +117,8 @@ class ProcessFuture(Future):
         Return whether it is cancelled.
         """
         job = self._job
-        if job is not None:
-            if self._crew.revoke(job):
-                job.fail(CancelledError(), None)
-                self._crew.board.tell()
-            elif running and self._crew.kill(job, CancelledError()):
-                self._crew.wait_for(self.done, 2.0)
+        if job is not None and cancel(self._crew, job, CancelledError(), running):
+            self._crew.wait_for(self.done, 2.0)
         return self.cancelled() if job is not None else super().cancel()
 
 
@@ -157,7 +152,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         # The standard constructor makes queues that nobody would use.
         _std._check_system_limits()
         if max_workers is None:
-            max_workers = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+            max_workers = processors()
         elif max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if mp_context is None:
@@ -320,9 +315,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         if crew is not None:
             if cancel_futures:
                 for job in crew.waiting():
-                    if crew.revoke(job):
-                        job.fail(CancelledError(), None)
-                crew.board.tell()
+                    cancel(crew, job, CancelledError())
             crew.close()
             if wait:
                 crew.join()
