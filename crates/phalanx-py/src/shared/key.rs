@@ -3,17 +3,15 @@
 //! A key lives in a table if it is an exact `str`, `bytes`, `int` of 64 bits, `bool`, `float`, `None`, or a tuple of such.
 //! Python calls `1`, `1.0` and `True` one key: in the record they are the int, and what was given is shown beside it.
 
-use super::object;
+use super::transfer;
 use crate::codec::{
     self, BYTES, Encoded, FALSE, FLOAT, INT, NONE, PICKLED, PICKLED_BUFFERS, Room, STR, TRUE, TUPLE,
 };
 use crate::codec_pickle::Plan;
-use crate::raw::{self, Obj};
+use crate::raw::Obj;
 use phalanx::shm::heap;
-use phalanx::shm::point::{Point, reach};
 use phalanx::table::{Draft, HEAD, Large, words};
 use pyo3::ffi;
-use pyo3::prelude::*;
 use std::mem::MaybeUninit;
 use std::{ptr, slice};
 
@@ -22,9 +20,6 @@ pub const LONGEST: usize = HEAD + 3 * words(codec::INLINE);
 
 /// Room for a record.
 pub type Sheet = MaybeUninit<[u64; LONGEST]>;
-
-/// Above this many bytes the interpreter is let go while they are copied.
-const LONG: usize = 1 << 20;
 
 /// What every pickle of a manager's proxy has in it.
 const PROXY: &[u8] = b"RebuildProxy";
@@ -258,21 +253,10 @@ unsafe fn write_large(plan: *mut Plan, draft: &mut Draft, open: bool) -> Written
     // SAFETY: the plan is ours and freed once; the block is ours.
     unsafe {
         let (kind, len) = ((*plan).kind(), (*plan).len());
-        let Ok(offset) = heap::allocate(heap::HEAD + len) else {
-            Plan::free(plan);
-            object::no_memory().restore(Python::assume_attached());
+        let Some(offset) = transfer::write_behind(plan, heap::HEAD) else {
             return Written::Raised;
         };
         let to = heap::bytes(offset);
-        reach(Point::PutPayload);
-        if len >= LONG {
-            let state = raw::PyEval_SaveThread();
-            (*plan).write(to);
-            raw::PyEval_RestoreThread(state);
-        } else {
-            (*plan).write(to);
-        }
-        Plan::free(plan);
         if !open && has_proxy(kind, slice::from_raw_parts(to, len)) {
             heap::free(offset);
             return Written::Elsewhere;

@@ -27,7 +27,7 @@ unsafe extern "C-unwind" {
 }
 
 /// From this size on other threads may run while bytes are copied.
-pub(super) const LONG: u64 = 1 << 20;
+pub(super) const LONG: u64 = super::transfer::LONG as u64;
 /// So often a large value is copied without a lock, in vain, before it is copied with one.
 pub(super) const TRIES: u32 = 4;
 

@@ -18,7 +18,7 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 const MAPPED: u64 = 256 << 10;
 
 /// Above this many bytes the interpreter is let go while they are copied.
-const LONG: usize = 1 << 20;
+pub const LONG: usize = 1 << 20;
 
 /// So often a getter looks before it lets the interpreter go: a microsecond or two.
 const EAGER: u32 = 48;
@@ -316,20 +316,34 @@ impl End<'_> {
     }
 }
 
-/// Writes a plan into a block of this process, and frees the plan. `None`: an exception is set.
+/// Writes a plan into a block of this process, as a payload, and frees the plan. `None`: an exception is set.
+///
+/// # Safety
+/// As [`write_behind`].
+pub unsafe fn written(plan: *mut Plan) -> Option<(u8, Payload)> {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let (kind, len) = ((*plan).kind(), (*plan).len() as u64);
+        let offset = write_behind(plan, OBJECT_HEAD)?;
+        Some((kind, Payload { offset, len }))
+    }
+}
+
+/// Writes a plan into a block of this process, `head` bytes from where that begins, and frees the plan. `None`: an
+/// exception is set.
 ///
 /// # Safety
 /// Attached; the plan is the caller's; the caller's frame owns nothing.
-pub unsafe fn written(plan: *mut Plan) -> Option<(u8, Payload)> {
+pub unsafe fn write_behind(plan: *mut Plan, head: usize) -> Option<u64> {
     // SAFETY: the plan is ours and freed once; the block is ours.
     unsafe {
-        let (kind, len) = ((*plan).kind(), (*plan).len());
-        let Ok(offset) = heap::allocate(OBJECT_HEAD + len) else {
+        let len = (*plan).len();
+        let Ok(offset) = heap::allocate(head + len) else {
             Plan::free(plan);
             object::no_memory().restore(Python::assume_attached());
             return None;
         };
-        let to = payload_bytes(offset);
+        let to = heap::bytes(offset).wrapping_add(head - heap::HEAD);
         reach(Point::PutPayload);
         if len >= LONG {
             let state = raw::PyEval_SaveThread();
@@ -339,8 +353,7 @@ pub unsafe fn written(plan: *mut Plan) -> Option<(u8, Payload)> {
             (*plan).write(to);
         }
         Plan::free(plan);
-        let len = len as u64;
-        Some((kind, Payload { offset, len }))
+        Some(offset)
     }
 }
 
