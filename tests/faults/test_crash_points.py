@@ -279,6 +279,32 @@ def main():
         assert pool.options(retries=2).map(square, range(20)) == [n * n for n in range(20)]
 """
 
+BUNDLE = """
+from phalanx import WorkerDied
+
+def begin():
+    if not count("b"): mark("b"); die_at()
+
+def square(n): return n * n
+
+def once(pool):
+    results, lost, answers = 0, 0, pool.imap(square, range(500))
+    while True:
+        try: n = next(answers)
+        except StopIteration: break
+        except WorkerDied: lost += 1
+        else: assert n in ((results + at) ** 2 for at in range(3)); results += 1
+    assert results + lost == 500, (results, lost)
+    return lost
+
+def main():
+    with ctx.Pool(2, initializer=begin) as pool:
+        lost = 0
+        while not lost: lost = once(pool)  # a worker may sleep through a round
+        lost += once(pool) + once(pool)
+        assert lost <= 2, lost  # both workers may have begun at once
+"""
+
 # By the first word of a point's name.
 SCENARIOS = {
     "put": (PUT, ("Queue", "SimpleQueue", "JoinableQueue")),
@@ -297,10 +323,11 @@ SCENARIOS = {
     "barrier": (BARRIER, ("Barrier",)),
     "table": (TABLE, ("dict", "list")),
     "task": (TASK, ("Pool",)),
+    "bundle": (BUNDLE, ("Pool",)),
 }
 
 
-NTH = {"queued": (1,), "bury": (1, 2, 3, 4)}
+NTH = {"queued": (1,), "bundle.begun": (1, 90), "bundle.before_given": (1, 90), "bury": (1, 2, 3, 4)}
 
 
 def cases() -> list[tuple[str, str, int]]:

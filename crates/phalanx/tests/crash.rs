@@ -104,6 +104,8 @@ fn every_point_is_visited() {
         "task.taken",
         "task.before_done",
         "task.after_done",
+        "bundle.begun",
+        "bundle.before_given",
     ];
     for name in point::NAMES.iter().chain(point::INNER) {
         assert!(

@@ -3,7 +3,7 @@
 
 mod processes;
 
-use phalanx::pool::{Board, Ended, ROOM, SLOTS, Thing, What};
+use phalanx::pool::{BUNDLE, Board, Bundled, CELL, Ended, ROOM, SLOTS, Thing, What};
 use phalanx::shm::{Handle, heap, point, tree};
 use processes::{Child, Dice, Ending, alone, alone_for, fork, patiently, until, used};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,9 +65,9 @@ impl Master {
 
     /// What the dead have left. Lost tasks are kept apart.
     fn bury(&mut self) {
-        let (finished, lost) = self.board().collect_from_the_dead();
-        finished.into_iter().for_each(|slot| self.reap(slot));
-        for (slot, _) in lost {
+        let estate = self.board().collect_from_the_dead();
+        estate.finished.into_iter().for_each(|slot| self.reap(slot));
+        for (slot, _) in estate.lost {
             self.lost
                 .insert(self.out.remove(&slot).expect("a lost task was out"));
             self.free.push(slot);
@@ -90,7 +90,7 @@ fn thing(task: u64, bytes: &[u8; 8]) -> Thing<'_> {
     Thing::Large(KIND, block, 8)
 }
 
-fn number(what: What, bytes: &[u8; ROOM]) -> u64 {
+fn number(what: What, bytes: &[u8]) -> u64 {
     let mut eight = [0; 8];
     match what {
         What::Small(kind, len) => {
@@ -103,6 +103,7 @@ fn number(what: What, bytes: &[u8; ROOM]) -> u64 {
             unsafe { std::ptr::copy_nonoverlapping(heap::bytes(block), eight.as_mut_ptr(), 8) };
             heap::free(block);
         }
+        What::Bundle(_) => panic!("a bundle where a number was expected"),
     }
     u64::from_le_bytes(eight)
 }
@@ -243,6 +244,171 @@ fn workers_killed_at_random() {
         master.board().close();
         workers.into_iter().for_each(Child::join);
         drop(master);
+        assert_eq!(used(), before);
+    });
+}
+
+// ---------------------------------------------------------------- bundles
+
+/// Posts the tasks from `first` on in one bundle, in slot 0.
+fn post_bundle(board: &Board, first: u64, many: u64) {
+    let bundle = Bundled::make(many as usize, 1).unwrap();
+    board.set_call(bundle, thing(0, &0_u64.to_le_bytes()));
+    for task in first..first + many {
+        board.push(bundle, thing(task, &task.to_le_bytes()));
+    }
+    board.post(0, Thing::Bundle(bundle));
+}
+
+/// Works through one bundle; the task `bad` fails.
+fn work_bundle(board: &Board, bad: u64, before: impl Fn(u64)) {
+    let mut bytes = [0; ROOM];
+    // SAFETY: the buffer has ROOM bytes, here and below.
+    let taken = unsafe { board.take(bytes.as_mut_ptr(), &patiently()) }.unwrap();
+    let What::Bundle(bundle) = taken.what else {
+        panic!("{taken:?}")
+    };
+    assert_eq!(bundle.mode(), 1);
+    // SAFETY: as above; this worker has the bundle.
+    let call = unsafe { bundle.call(bytes.as_mut_ptr()) };
+    assert_eq!(number(call, &bytes), 0);
+    // SAFETY: as above.
+    while let Some(what) = unsafe { bundle.begin(bytes.as_mut_ptr()) } {
+        let task = number(what, &bytes);
+        before(task);
+        board.give(bundle, thing(task, &(task * task).to_le_bytes()), task == bad);
+    }
+    bundle.took(1, 2);
+    board.finish(taken.slot, Thing::Bundle(bundle), false, -1);
+}
+
+/// The results of a bundle that is to be reaped, with the failures among them, and how many tasks were begun.
+fn unbundle(board: &Board, slot: u32) -> (Vec<u64>, Vec<usize>, usize) {
+    let mut bytes = [0; ROOM];
+    // SAFETY: the board has just named the slot; the buffer has ROOM bytes.
+    let What::Bundle(bundle) = unsafe { board.reap(slot, bytes.as_mut_ptr()) }.what else {
+        panic!("no bundle")
+    };
+    let outcome = bundle.outcome();
+    let (mut values, mut failures) = (Vec::new(), Vec::new());
+    let mut cell = [0; CELL];
+    for at in 0..outcome.given {
+        // SAFETY: the bundle is ours, and so many have ended.
+        let (what, failed) = unsafe { bundle.result(at, cell.as_mut_ptr()) };
+        values.push(number(what, &cell));
+        if failed {
+            failures.push(at);
+        }
+    }
+    bundle.free();
+    (values, failures, outcome.begun)
+}
+
+fn squares(tasks: std::ops::Range<u64>) -> Vec<u64> {
+    tasks.map(|task| task * task).collect()
+}
+
+#[test]
+fn a_bundle_ends_task_by_task() {
+    alone("a_bundle_ends_task_by_task", || {
+        tree::number();
+        let before = used();
+        let handle = Board::make().unwrap();
+        let board = Board::of(&handle);
+        let many = BUNDLE as u64;
+        post_bundle(board, 100, many);
+        fork(|| work_bundle(board, 107, |_| {})).join();
+        let mut slots = Vec::new();
+        board.collect(|slot| slots.push(slot));
+        assert_eq!(slots, [0]);
+        assert_eq!(
+            unbundle(board, 0),
+            (squares(100..100 + many), vec![7], BUNDLE),
+            "each result, and one failure"
+        );
+        drop(handle);
+        assert_eq!(used(), before);
+    });
+}
+
+#[test]
+fn what_is_cut_off_is_not_begun() {
+    alone("what_is_cut_off_is_not_begun", || {
+        tree::number();
+        let before = used();
+        let handle = Board::make().unwrap();
+        let board = Board::of(&handle);
+        post_bundle(board, 0, 20);
+        // The worker stops itself in the middle of its seventh task, as a slow one would be.
+        let worker = fork(|| {
+            work_bundle(board, u64::MAX, |task| {
+                if task == 6 {
+                    // SAFETY: plain system call.
+                    unsafe { libc::raise(libc::SIGSTOP) };
+                }
+            });
+        });
+        until("it has stopped", || worker.is_stopped());
+        assert_eq!(board.cut(0), Some(7));
+        assert_eq!(board.cut(0), Some(7), "twice is once");
+        worker.signal(libc::SIGCONT);
+        worker.join();
+        let mut slots = Vec::new();
+        board.collect(|slot| slots.push(slot));
+        assert_eq!(slots, [0]);
+        assert_eq!(unbundle(board, 0), (squares(0..7), vec![], 7));
+        assert_eq!(board.cut(0), None, "there is no bundle any more");
+        drop(handle);
+        assert_eq!(used(), before);
+    });
+}
+
+#[test]
+fn a_worker_that_is_killed_in_a_bundle() {
+    alone_for(
+        "a_worker_that_is_killed_in_a_bundle",
+        Duration::from_secs(120),
+        || {
+            tree::number();
+            let before = used();
+            for point in ["bundle.begun", "bundle.before_given"] {
+                for nth in [1, 2, 3, 12] {
+                    let handle = Board::make().unwrap();
+                    let board = Board::of(&handle);
+                    post_bundle(board, 0, 12);
+                    let mut victim = fork(|| {
+                        assert!(point::arm(point, nth));
+                        work_bundle(board, u64::MAX, |_| {});
+                    });
+                    assert_eq!(victim.ending(), Ending::Killed(libc::SIGKILL));
+                    let estate = board.collect_from_the_dead();
+                    assert!(estate.finished.is_empty() && estate.lost.is_empty());
+                    let [(slot, _)] = estate.bundles[..] else {
+                        panic!("{estate:?}")
+                    };
+                    // One was begun and has not ended; all before it are there, all after it are untouched.
+                    let begun = nth as usize;
+                    let ended = squares(0..u64::from(nth) - 1);
+                    assert_eq!(unbundle(board, slot), (ended, vec![], begun), "{point} {nth}");
+                    drop(handle);
+                    assert_eq!(used(), before, "{point} {nth}");
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn a_bundle_that_nobody_took_goes_with_its_board() {
+    alone("a_bundle_that_nobody_took_goes_with_its_board", || {
+        tree::number();
+        let before = used();
+        let handle = Board::make().unwrap();
+        let board = Board::of(&handle);
+        post_bundle(board, 0, 12);
+        assert!(board.revoke(0));
+        post_bundle(board, 0, 12);
+        drop(handle);
         assert_eq!(used(), before);
     });
 }

@@ -20,6 +20,8 @@ from collections import deque
 
 from phalanx import _core
 from phalanx.multiprocessing import _worker
+from phalanx.multiprocessing._bundles import Bundle
+from phalanx.multiprocessing._job import Job
 from phalanx.multiprocessing._reasons import reason as reason_of
 
 TYPE_CHECKING = False
@@ -29,46 +31,15 @@ if TYPE_CHECKING:
 
     from phalanx._pool_errors import RemoteError, WorkerDied
 
-__all__ = ["Crew", "Job", "cancel", "goes_by_value", "processors"]
+__all__ = ["Crew", "cancel", "goes_by_value", "processors"]
 
 _NAP = 0.0005  # seconds between two looks of the tender while many tasks are under way
 _MANY = 32
 _TICK = 0.05  # seconds between two looks at tasks that have a time limit
+_BEAT = 0.005  # seconds between two looks at bundles
 _EARLY = 3  # so many workers in a row that die before their first task, and the pool is broken
 _STOPPING = 0.1  # seconds that a process may take to stop
 _PATIENCE = 1.0  # seconds from SIGTERM to SIGKILL
-
-
-class Job:
-    """One task from its submission to its end. A subclass says what becomes of the result.
-
-    `slot` is where it lies on the board, None while it waits for room or once it has ended.
-    """
-
-    __slots__ = ("began", "by_value", "doom", "ended", "function", "limit", "slot", "task", "tries")
-
-    def __init__(self, mode: int, function: Any, first: Any, second: Any = None) -> None:
-        self.function = function
-        self.task: tuple[Any, ...] | None = (mode, function, first, second)
-        self.slot: int | None = None
-        self.limit: float | None = None  # seconds
-        self.began = 0.0  # when it was first seen in a worker's hands, if it has a limit
-        self.tries = 0  # how often it may still be run again
-        self.by_value = False
-        self.doom: BaseException | None = None  # what its caller gets, now that its worker is being ended
-        self.ended = False
-
-    def succeed(self, value: Any) -> None:
-        """The task has returned `value`. Runs in whatever thread has collected it."""
-        raise NotImplementedError
-
-    def fail(self, error: BaseException, remote: str | None) -> None:
-        """The task has failed; `remote` is the worker's traceback if it raised there."""
-        raise NotImplementedError
-
-    def describe(self) -> str:
-        """The call, in words."""
-        return _worker.describe(self.task, self.function) if self.task else "a task"
 
 
 class Crew:
@@ -116,6 +87,12 @@ class Crew:
         self.terminated = False
         self.broken: BaseException | None = None
         self._limited = 0  # jobs with a time limit
+        self._misfits: deque[tuple[Job, Exception]] = deque()  # jobs that cannot be pickled, to be told so
+        self.bundles = max_tasks is None and not by_value  # small tasks may travel together
+        self._bundled = 0  # bundles under way
+        self.held: set[Any] = set()  # those who hold tasks back until a bundle is full: `flush()` posts them
+        self._beating = False  # the tender looks at bundles
+        self.feeders: set[Any] = set()  # those that may still have tasks, although none is there
         self._kill_at: float | None = None
         self.tender: threading.Thread | None = None
         self.owner = os.getpid()
@@ -178,7 +155,7 @@ class Crew:
     @property
     def unfinished(self) -> int:
         """How many tasks have not ended."""
-        return len(self._jobs) + len(self._backlog)
+        return len(self._jobs) + len(self._backlog) + len(self.feeders)
 
     def submit(self, job: Job) -> None:
         """Hand a job in. What pickling raises ends the job."""
@@ -191,11 +168,24 @@ class Crew:
             if self.terminated or self.over:
                 raise RuntimeError("the pool has ended")
             self._enqueue(job)
-        if job.limit is not None:
+        if self._misfits:
+            self._tell_misfits()
+        if job.limit is not None or (job.is_bundle and not self._beating):
+            self.ring()
+
+    def hold(self, holder: Any) -> None:
+        """Have `holder.flush()` called in a while, unless it is let go before."""
+        self.held.add(holder)
+        if not self._beating:
             self.ring()
 
     def _help(self, job: Job) -> None:
         # A worker that submits to the pool which it belongs to would wait for itself: it does the task itself.
+        if isinstance(job, Bundle):
+            for single in job.singles(0):
+                self._help(single)
+            self._end(job)
+            return
         task = job.task
         assert task is not None
         try:
@@ -224,6 +214,8 @@ class Crew:
 
     def _post(self, job: Job) -> bool:
         """Under the lock: put a job on the board. False: there is no room."""
+        if isinstance(job, Bundle):
+            return self._post_bundle(job)
         try:
             try:
                 slot = self.board.post(self._encodable(job))
@@ -235,8 +227,7 @@ class Crew:
                 slot = self.board.post(whole)
         except Exception as error:
             _explain(error, job)
-            self._end(job)
-            job.fail(error, None)
+            self._misfits.append((job, error))
             return True
         if slot is None:
             return False
@@ -245,6 +236,30 @@ class Crew:
         if job.limit is not None:
             self._limited += 1
         return True
+
+    def _post_bundle(self, job: Bundle) -> bool:
+        assert job.task is not None
+        try:
+            mode, number, *_ = self._encodable(job)
+            slot = self.board.post_many(number, job.items, int(mode == _worker.STARMAP))
+        except Exception:  # one of them cannot be pickled: each goes alone, and fares as it may
+            for single in job.singles(0):
+                self._enqueue(single)
+            return True
+        if slot is None:
+            return False
+        job.slot = slot
+        self._jobs[slot] = job
+        self._bundled += 1
+        return True
+
+    def _tell_misfits(self) -> None:
+        """Not under the lock, which whoever is told may want together with their own."""
+        while self._misfits:
+            job, error = self._misfits.popleft()
+            self._end(job)
+            job.fail(error, None)
+            self.board.tell()
 
     def _enqueue(self, job: Job) -> None:
         """Under the lock: put a job on the board, or behind those that wait for room."""
@@ -277,7 +292,9 @@ class Crew:
                 self._limited -= job.limit is not None
             self._end(job)
             self._refill()
-            return True
+        if self._misfits:
+            self._tell_misfits()
+        return True
 
     def is_running(self, job: Job) -> bool:
         """Say whether a worker has taken it."""
@@ -315,14 +332,21 @@ class Crew:
             found = [(self._jobs.pop(slot), kind, value) for slot, kind, value in self.board.collect()]
             if self._backlog:
                 self._refill()
+        n = len(found)
         self._settle(found)
-        return len(found)
+        if self._misfits:
+            self._tell_misfits()
+        return n
 
     def _settle(self, found: list[tuple[Job, int, Any]]) -> None:
         anything = bool(found)
         found.reverse()
         while found:
             job, kind, value = found.pop()  # a result goes as soon as its job has it
+            if kind == 3:
+                self._unbundle(job, value, found)
+                del job, value
+                continue
             self._limited -= job.limit is not None
             if kind == 0:
                 self._end(job)
@@ -339,6 +363,18 @@ class Crew:
             self.board.tell()
             if self.closing:
                 self.ring()
+
+    def _unbundle(self, job: Job, outcome: tuple[Any, ...], found: list[tuple[Job, int, Any]]) -> None:
+        """End the tasks of a bundle that have ended; failures become `found` as if they had gone alone."""
+        self._bundled = max(0, self._bundled - 1)
+        if not isinstance(job, Bundle):  # the pool was ended meanwhile
+            return
+        values, _, spent, size, odd = outcome
+        found += [(job.single(at), kind, value) for at, kind, value in odd]
+        positions = [at for at, _, _ in odd]
+        del outcome, odd
+        self._end(job)
+        job.deliver(values, positions, spent, size)
 
     def _again(self, job: Job, failure: _worker.Failure) -> bool:
         """A task of which the worker does not know a function or a class goes once more, by value."""
@@ -397,6 +433,8 @@ class Crew:
                     while len(self._near.recv(4096)) == 4096:
                         pass
             self._read_reports()
+            if self._bundled or self.held:
+                self._look_at_bundles()
             if self.collect() and len(self._jobs) >= _MANY:
                 time.sleep(_NAP)
             if self._limited:
@@ -413,6 +451,10 @@ class Crew:
     def _how_long(self) -> float | None:
         if self._kill_at is not None:
             return max(0.0, self._kill_at - time.monotonic()) * 1000 + 1
+        self._beating = False
+        if self._bundled or self.held:
+            self._beating = True  # who adds one and still reads False rings
+            return _BEAT * 1000
         return _TICK * 1000 if self._limited else None
 
     def _read_reports(self) -> None:
@@ -449,12 +491,20 @@ class Crew:
                 seat = self._seats.pop(worker)
                 if self._forget and not self.closing:
                     self._forget(worker)
-            finished, lost = self.board.collect_from_the_dead()
+            finished, lost, bundles = self.board.collect_from_the_dead()
             found = []
             for slot in finished:
                 _, kind, value = self.board.reap(slot)
                 found.append((self._jobs.pop(slot), kind, value))
             gone = [(self._jobs.pop(slot), number) for slot, number in lost]
+            for slot, number in bundles:
+                _, kind, value = self.board.reap(slot)
+                job = self._jobs.pop(slot)
+                found.append((job, kind, value))
+                if isinstance(job, Bundle):
+                    given, begun = len(value[0]), value[1]
+                    gone += [(job.single(at), number) for at in range(given, begun)]
+                    self._backlog += job.singles(begun)
             begun = worker.pid in self._ready
             self._ready.discard(worker.pid)
         self._settle(found)
@@ -486,6 +536,8 @@ class Crew:
             while len(self.workers) < min(self.size, max(1, self.unfinished) if self._lazy else self.size):
                 self.start_worker()
             self._refill()
+        if self._misfits:
+            self._tell_misfits()
 
     def _died(self, job: Job, number: int, worker: Any) -> WorkerDied:
         from phalanx._pool_errors import WorkerDied
@@ -505,6 +557,28 @@ class Crew:
             "hint: only this task is lost; options(retries=1) would run it again in another worker"
         )
         return WorkerDied(text, task=task, worker=name, pid=pid, reason=reason)
+
+    def _look_at_bundles(self) -> None:
+        """Where a worker is idle, let it have what others have not begun."""
+        for holder in list(self.held):
+            holder.flush()
+        if not self.board.is_starving():
+            return
+        with self._lock:
+            for job in list(self._jobs.values()):
+                if not isinstance(job, Bundle) or not self.is_running(job):
+                    continue
+                if not job.seen:
+                    job.seen = True
+                elif job.slot is not None:
+                    begun = self.board.cut(job.slot)
+                    if begun is not None and begun < job.kept:
+                        singles = job.singles(begun)
+                        job.kept = begun
+                        for single in singles:
+                            self._enqueue(single)
+        if self._misfits:
+            self._tell_misfits()
 
     def _look_at_limits(self) -> None:
         now = time.monotonic()
@@ -533,6 +607,8 @@ class Crew:
     def close(self) -> None:
         """Take no more tasks; workers go home when all are done."""
         self.closing = True
+        for feeder in list(self.feeders):
+            feeder.make_room()
         self.ring()
 
     def terminate(self, error: BaseException | None = None) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from phalanx.multiprocessing._crew import Job
+    from phalanx.multiprocessing._job import Job
 
 __all__ = ["PLAIN", "Options"]
 
@@ -46,6 +46,8 @@ class Options:
         self._progress = progress
         self._on_progress = on_progress
         self._numbers = count()
+        # Nothing is asked for single tasks, which may travel together then.
+        self.are_plain = timeout is None and not retries and memory is None and seed is None
 
     def apply(self, job: Job, at: int | None = None) -> Job:
         """Give them to a job, whose first item is number `at`; without it, the next number of this view."""

@@ -12,7 +12,9 @@ from multiprocessing import TimeoutError
 from types import GenericAlias
 
 from phalanx.multiprocessing import _worker
-from phalanx.multiprocessing._crew import Job, cancel
+from phalanx.multiprocessing._bundles import Bundle, Pace
+from phalanx.multiprocessing._crew import cancel
+from phalanx.multiprocessing._job import Job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,23 +131,59 @@ class _Chunk(Job):
         super().__init__(mode, function, items)
         self._map = result
         self._start = start
-        self._many = 1 if mode == _worker.CALL else len(items)
+        self._many = len(items)
 
     def succeed(self, value: Any) -> None:
         spent, results = value
-        self._map._take(self._start, results, spent)
+        self._map._learn(len(results), spent, 0)
+        self._map._take(self._start, results)
 
     def fail(self, error: BaseException, remote: str | None) -> None:
         self._map._miss(_with_cause(error, remote), self._many)
 
 
-class _Item(_Chunk):
+class _Item(Job):
     """One item of a map."""
 
-    __slots__ = ()
+    __slots__ = ("_counts", "_map", "_start")
+
+    def __init__(self, result: MapResult, function: Any, args: tuple[Any, ...], start: int, counts: int = 1) -> None:
+        super().__init__(_worker.CALL, function, args)
+        self._map = result
+        self._start = start
+        self._counts = counts  # 0: its bundle has been counted
 
     def succeed(self, value: Any) -> None:
-        self._map._take(self._start, (value,), 0)
+        self._map._take(self._start, (value,), self._counts)
+
+    def fail(self, error: BaseException, remote: str | None) -> None:
+        self._map._miss(_with_cause(error, remote), 1, self._counts)
+
+
+class _MapBundle(Bundle):
+    """Items of a map that travel together."""
+
+    __slots__ = ("_map", "_start")
+
+    def __init__(self, result: MapResult, mode: int, function: Any, items: tuple[Any, ...], start: int) -> None:
+        super().__init__(mode, function, items)
+        self._map = result
+        self._start = start
+
+    def single(self, at: int) -> Job:
+        item = self.items[at]
+        args = item if self._map._mode == _worker.STARMAP else (item,)
+        return _Item(self._map, self.function, args, self._start + at, counts=0)
+
+    def deliver(self, values: list[Any], odd: list[int], spent: int, size: int) -> None:
+        self._map._learn(len(values), spent, size)
+        begin = 0
+        for end in [*odd, len(values)]:
+            self._map._take(self._start + begin, values[begin:end], int(end == len(values)))
+            begin = end + 1
+
+    def fail(self, error: BaseException, remote: str | None) -> None:
+        self._map._miss(_with_cause(error, remote), self.kept)
 
 
 class MapResult(AsyncResult):
@@ -170,9 +208,10 @@ class MapResult(AsyncResult):
         self._size = chunksize
         self._workers = pool._crew.size
         self._next = 0
-        self._open = 0  # chunks under way
+        self._open = 0  # chunks, items or bundles under way
         self._value = [None] * len(items)
         self._error: BaseException | None = None
+        self._pace = Pace() if chunksize == 1 and options.are_plain and pool._crew.bundles else None
         self._each = 0.0  # nanoseconds that an item takes, as far as seen
         self._ended = 0
         self._note = options.begin(len(items), _worker.name_of(function))
@@ -187,9 +226,11 @@ class MapResult(AsyncResult):
         left = len(self._items) - self._next
         if self._options.timeout is not None:  # which is for each item
             return 1
+        fair = max(1, left // (2 * self._workers))
+        if self._pace is not None:
+            return min(fair, self._pace.many())
         if self._size:
             return min(self._size, left)
-        fair = max(1, left // (2 * self._workers))
         if not self._each:
             return min(_FIRST_CHUNK, max(1, left // (4 * self._workers)))
         return max(1, min(fair, int(_CHUNK_TIME / self._each)))
@@ -198,34 +239,45 @@ class MapResult(AsyncResult):
         with self._guard:
             while self._next < len(self._items) and self._open < self._window:
                 start, n = self._next, self._chunk()
+                if self._pace is not None and n > 1 and self._open >= _AHEAD * self._workers:
+                    return
                 items = tuple(self._items[start : start + n])
                 self._items[start : start + n] = [None] * n
                 self._next += n
                 self._open += 1
-                job: Job
-                if n == 1:
-                    args = items[0] if self._mode == _worker.STARMAP else items
-                    job = _Item(self, _worker.CALL, self._function, tuple(args), start)
-                else:
-                    job = _Chunk(self, self._mode, self._function, items, start)
-                self._crew.submit(self._options.apply(job, start))
+                self._crew.submit(self._options.apply(self._job_of(items, start), start))
 
-    def _take(self, start: int, results: Any, spent: int) -> None:
+    def _job_of(self, items: tuple[Any, ...], start: int) -> Job:
+        if self._pace is not None:
+            if self._mode == _worker.STARMAP:
+                items = tuple(map(tuple, items))
+            return _MapBundle(self, self._mode, self._function, items, start)
+        if len(items) == 1:
+            args = items[0] if self._mode == _worker.STARMAP else items
+            return _Item(self, self._function, tuple(args), start)
+        return _Chunk(self, self._mode, self._function, items, start)
+
+    def _learn(self, n: int, spent: int, size: int) -> None:
+        if self._pace is not None:
+            self._pace.learn(n, spent, size)
+        elif spent:
+            each = max(1.0, spent / n)
+            self._each = each if not self._each else (self._each + each) / 2
+
+    def _take(self, start: int, results: Any, counts: int = 1) -> None:
         with self._guard:
             n = len(results)
             self._value[start : start + n] = results
-            if spent:
-                self._each = max(1.0, spent / n) if not self._each else (self._each + max(1.0, spent / n)) / 2
-            self._closed_one(n)
+            self._closed_one(n, counts)
 
-    def _miss(self, error: BaseException, n: int) -> None:
+    def _miss(self, error: BaseException, n: int, counts: int = 1) -> None:
         with self._guard:
             if self._error is None:
                 self._error = error
-            self._closed_one(n)
+            self._closed_one(n, counts)
 
-    def _closed_one(self, n: int) -> None:
-        self._open -= 1
+    def _closed_one(self, n: int, counts: int) -> None:
+        self._open -= counts
         self._ended += n
         if self._note is not None:
             try:
@@ -233,12 +285,14 @@ class MapResult(AsyncResult):
             except Exception as error:  # the program's own
                 self._note = None
                 self._error = self._error or error
-        if self._next < len(self._items):
+        left = len(self._items) - self._next
+        if left > 0:
             if self._crew.terminated:
-                self._next = len(self._items)
+                self._next += left
+                self._ended += left
             else:
                 self._feed()
-        if not self._open and self._next >= len(self._items) and not self._done:
+        if self._ended == len(self._value) and not self._done:
             self._items = []
             if self._error is None:
                 self._set(True, self._value)
@@ -254,29 +308,27 @@ class IMapIterator:
     def __init__(self, pool: Pool, function: Any, iterable: Iterable[Any], chunksize: int, options: Options) -> None:
         self._pool: Pool | None = pool
         self._crew = pool._crew
-        self._function = function
-        self._chunksize = 1 if options.timeout is not None else chunksize
-        self._options = options
-        self._room = threading.Semaphore(max(_AHEAD_LEAST // 2, _AHEAD * self._crew.size))
-        self._results: dict[int, tuple[bool, Any]] = {}
+        self._guard = threading.RLock()
+        self._results: dict[int, tuple[bool, Any, int]] = {}  # by the number of the first item: see _arrived
         self._order: deque[int] = deque()
-        self._index = 0  # the next chunk to be handed out
+        self._index = 0  # the next item to be handed out
         self._count: int | None = None  # how many there are, once that is known
         self._now: Iterator[Any] = iter(())
-        self._stop = False
         self._ended_items = 0
         self._note = options.begin(None, _worker.name_of(function))
-        feeder = _Feeder(self)
-        threading.Thread(target=feeder.run, args=(iter(iterable),), name="phalanx-imap", daemon=True).start()
+        self._feeder = feeder = _Feeder(self, function, iterable, chunksize, options)
+        if feeder.may_block:
+            threading.Thread(target=feeder.run, name="phalanx-imap", daemon=True).start()
+        else:
+            feeder.fill()
 
     def __iter__(self) -> Self:
         return self
 
     def __del__(self) -> None:
-        self._stop = True
-        room = self.__dict__.get("_room")
-        if room is not None:
-            room.release()
+        feeder = self.__dict__.get("_feeder")
+        if feeder is not None:
+            feeder.leave()
 
     def _come(self) -> bool:
         if self._index == self._count:
@@ -286,30 +338,38 @@ class IMapIterator:
     def next(self, timeout: float | None = None) -> Any:
         """Return the next result; TimeoutError after `timeout` seconds, StopIteration at the end."""
         while True:
-            try:
-                return next(self._now)
-            except StopIteration:
-                pass
-            if not self._come() and not self._crew.wait_for(self._come, timeout):
-                raise TimeoutError from None
-            if self._index == self._count:
-                self._pool = None
-                raise StopIteration from None
-            at = self._index if self._ordered else self._order.popleft()
-            success, value = self._results.pop(at)
-            self._index += 1
-            self._room.release()
-            if not success:
-                raise value
-            self._now = iter(value)
+            for value in self._now:
+                return value
+            if not self._come():
+                self._feeder.flush()
+                if not self._crew.wait_for(self._come, timeout):
+                    raise TimeoutError from None
+            with self._guard:
+                self._turn()
 
     __next__ = next
 
-    def _arrived(self, at: int, success: bool, value: Any, n: int = 0) -> None:
+    def _turn(self) -> None:
+        """What has come is handed out from now on. Another thread may have been faster."""
+        if self._now.__length_hint__() or not self._come():  # type: ignore[attr-defined]
+            return
+        if self._index == self._count:
+            self._pool = None
+            raise StopIteration
+        at = self._index if self._ordered else self._order.popleft()
+        success, value, n = self._results.pop(at)
+        self._index += n
+        self._feeder.make_room()
+        if not success:
+            raise value
+        self._now = iter(value)
+
+    def _arrived(self, at: int, success: bool, value: Any, n: int) -> None:
+        """The results of `n` items from number `at` on, or the error that stands for them."""
         self._ended_items += n
-        if self._note is not None and n:
+        if self._note is not None:
             self._note(self._ended_items)
-        self._results[at] = (success, value)
+        self._results[at] = (success, value, n)
         self._order.append(at)
 
     def _ended(self, count: int) -> None:
@@ -322,69 +382,192 @@ class IMapUnorderedIterator(IMapIterator):
     _ordered = False
 
 
+_AT_HAND = (list, tuple, range, str, bytes, dict, set, frozenset)
+_QUICK = (*_AT_HAND, *(type(iter(kind())) for kind in (list, tuple, str, bytes, dict, set)), type(iter(range(0))))
+
+
 class _Feeder:
-    """Pulls the items of an imap, in a thread of its own. It does not keep the iterator alive."""
+    """Pulls the items of an imap, and hands them in. It does not keep the iterator alive.
 
-    def __init__(self, results: IMapIterator) -> None:
+    An input that may block is pulled by a thread of its own. Nothing that was pulled waits for the next item: it goes
+    out when a bundle is full, when a worker is idle, when somebody waits for results, or with the tender's next beat.
+    """
+
+    def __init__(
+        self, results: IMapIterator, function: Any, iterable: Iterable[Any], size: int, options: Options
+    ) -> None:
         self._results = weakref.ref(results)
-        self._room = results._room
         self._crew = results._crew
-        self._function = results._function
-        self._size = results._chunksize
-        self._options = results._options
+        self._function = function
+        self._options = options
+        self._size = 1 if options.timeout is not None else size
+        self._pace = Pace() if self._size == 1 and options.are_plain and self._crew.bundles else None
+        self.may_block = type(iterable) not in _QUICK
+        self._items = iter(iterable)
+        self._guard = threading.RLock()
+        self._held: list[Any] = []  # pulled, and not handed in yet
+        self._pulled = 0
+        self._over = False
+        self.room = threading.Event()
+        self.stop = False
+        self._crew.feeders.add(self)
 
-    def run(self, items: Iterator[Any]) -> None:
-        count = 0
-        error: BaseException | None = None
-        while True:
-            self._room.acquire()
-            if self._is_over():
+    def leave(self) -> None:
+        """No more items will come."""
+        self.stop = self._over = True
+        self._crew.feeders.discard(self)
+        self.room.set()
+
+    def _ahead(self) -> int:
+        """How many items may be under way."""
+        most = max(_AHEAD_LEAST // 2, _AHEAD * self._crew.size) * self._size
+        return most if self._pace is None else max(most, _AHEAD * self._crew.size * self._pace.many())
+
+    def _has_room(self) -> bool:
+        results = self._results()
+        if self._crew.closing:  # join() must come to its end whether anybody asks for results or not
+            return True
+        return results is None or self._pulled - results._index < self._ahead()
+
+    def make_room(self) -> None:
+        """Results have been handed out."""
+        if not self.may_block:
+            self.fill()
+        elif not self.room.is_set():
+            self.room.set()
+
+    def fill(self) -> None:
+        """Hand in as many items as there is room for. For inputs that do not block."""
+        with self._guard:
+            while not self._over and self._has_room():
+                n = self._size if self._pace is None else self._pace.many()
+                try:
+                    items = tuple(itertools.islice(self._items, n))
+                except BaseException as raised:  # it was changed meanwhile
+                    self._end(raised)
+                    return
+                self._hand_in(items)
+
+    def run(self) -> None:
+        """Pull until the end."""
+        while not self._over:
+            self.room.clear()
+            if not self._has_room():
+                self.room.wait()
+            if self.stop or self._crew.terminated:
+                self.leave()
                 return
             try:
-                chunk = tuple(itertools.islice(items, self._size))
+                chunk = list(itertools.islice(self._items, self._size))
             except BaseException as raised:
-                error = raised
-                break
-            if not chunk:
-                break
-            job: Job = _Part(self._results, count, self._function, chunk)
-            try:
-                self._crew.submit(self._options.apply(job, count * self._size))
-            except RuntimeError as ended:
-                error = ended
-                break
-            count += 1
+                self.flush()
+                self._end(raised)
+                return
+            if not chunk or self._pace is None:
+                self.flush()
+                self._hand_in(tuple(chunk))
+            else:
+                self._hold(chunk[0])
+
+    def _hold(self, item: Any) -> None:
+        assert self._pace is not None
+        with self._guard:
+            self._held.append(item)
+            n = len(self._held)
+        if n >= self._pace.many() or self._crew.board.is_starving():
+            self.flush()
+        elif n == 1:
+            self._crew.hold(self)
+
+    def flush(self) -> None:
+        """Hand in what was held back."""
+        if not self._held:
+            return
+        with self._guard:
+            held, self._held = tuple(self._held), []
+            self._crew.held.discard(self)
+            if held:
+                self._hand_in(held)
+
+    def _hand_in(self, items: tuple[Any, ...]) -> None:
+        """Make one job of these items; none are the end."""
+        if not items:
+            self._end(None)
+            return
+        at = self._pulled
+        self._pulled += len(items)
+        job: Job
+        if self._pace is not None:
+            job = _ImapBundle(self._results, self._pace, self._function, items, at)
+        else:
+            job = _Part(self._results, at, self._function, items)
+        try:
+            self._crew.submit(self._options.apply(job, at))
+        except RuntimeError as ended:
+            self._end(ended)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._over = True
         results = self._results()
         if results is not None:
+            count = self._pulled
             if error is not None:
-                results._arrived(count, False, error)
+                results._arrived(count, False, error, 1)
                 count += 1
             results._ended(count)
-            self._crew.board.tell()
-
-    def _is_over(self) -> bool:
-        results = self._results()
-        return results is None or results._stop or self._crew.terminated
+        self.leave()
+        self._crew.board.tell()
 
 
 class _Part(Job):
     """One chunk of an imap."""
 
-    __slots__ = ("_at", "_results", "_single")
+    __slots__ = ("_at", "_n", "_results")
 
     def __init__(self, results: Any, at: int, function: Any, chunk: tuple[Any, ...]) -> None:
-        self._single = len(chunk) == 1
-        super().__init__(_worker.CALL if self._single else _worker.MAP, function, chunk)
+        self._n = len(chunk)
+        super().__init__(_worker.CALL if self._n == 1 else _worker.MAP, function, chunk)
         self._results = results
         self._at = at
 
     def succeed(self, value: Any) -> None:
         results = self._results()
         if results is not None:
-            values = (value,) if self._single else value[1]
-            results._arrived(self._at, True, values, len(values))
+            results._arrived(self._at, True, [value] if self._n == 1 else value[1], self._n)
 
     def fail(self, error: BaseException, remote: str | None) -> None:
         results = self._results()
         if results is not None:
-            results._arrived(self._at, False, _with_cause(error, remote), 1)
+            results._arrived(self._at, False, _with_cause(error, remote), self._n)
+
+
+class _ImapBundle(Bundle):
+    """Items of an imap that travel together."""
+
+    __slots__ = ("_at", "_pace", "_results")
+
+    def __init__(self, results: Any, pace: Pace, function: Any, items: tuple[Any, ...], at: int) -> None:
+        super().__init__(_worker.MAP, function, items)
+        self._results = results
+        self._pace = pace
+        self._at = at
+
+    def single(self, at: int) -> Job:
+        return _Part(self._results, self._at + at, self.function, (self.items[at],))
+
+    def deliver(self, values: list[Any], odd: list[int], spent: int, size: int) -> None:
+        self._pace.learn(len(values), spent, size)
+        results = self._results()
+        if results is None:
+            return
+        begin = 0
+        for end in [*odd, len(values)]:
+            if end > begin:
+                results._arrived(self._at + begin, True, values[begin:end], end - begin)
+            begin = end + 1
+
+    def fail(self, error: BaseException, remote: str | None) -> None:
+        results = self._results()
+        if results is not None:
+            for at in range(self.kept):
+                results._arrived(self._at + at, False, error, 1)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from phalanx.multiprocessing._crew import Job
+    from phalanx.multiprocessing._job import Job
 
 __all__ = ["ThreadCrew"]
 
@@ -34,6 +34,8 @@ class ThreadCrew:
         self.closing = False
         self.terminated = False
         self.broken: BaseException | None = None
+        self.bundles = False
+        self.feeders: set[Any] = set()
         self.board = self  # whom `tell()` is said to
         self.workers = [threading.Thread(target=self._work, name=f"{name}-{at}", daemon=True) for at in range(size)]
         for worker in self.workers:
@@ -121,7 +123,7 @@ class ThreadCrew:
         """Something has ended: whoever waits looks again."""
         with self._news:
             self._news.notify_all()
-            over = self.closing and not self._waiting and not self._running
+            over = self.closing and not self._waiting and not self._running and not self.feeders
         if over:
             self._send_home()
 
@@ -149,6 +151,8 @@ class ThreadCrew:
     def close(self) -> None:
         """Take no more jobs; threads end when all are done."""
         self.closing = True
+        for feeder in list(self.feeders):
+            feeder.make_room()
         self.tell()
 
     def terminate(self, error: BaseException | None = None) -> None:

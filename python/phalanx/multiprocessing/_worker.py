@@ -197,6 +197,9 @@ class _Tasks:
             return True
         if task is None:
             return False
+        if type(task) is int:
+            self._bundle()
+            return True
         try:
             function = self._function(task[1])
         except BaseException as error:
@@ -216,13 +219,50 @@ class _Tasks:
         except BaseException as error:
             if board.current is None:  # a signal, after it was sent
                 raise
-            board.finish(self._unsendable(error, result, task), True, bell)
+            call = describe(task, self._function(task[1]))
+            board.finish(self._unsendable(error, result, call), True, bell)
         return True
 
-    def _unsendable(self, error: BaseException, result: Any, task: tuple[Any, ...]) -> Failure:
+    def _bundle(self) -> None:
+        board = self._board
+        try:
+            function = self._function(board.call())
+        except BaseException as error:
+            self._drop_bundle(_failure(error, LOADING))
+            return
+        while True:
+            try:
+                odd = board.work(function)
+            except BaseException as error:
+                board.give(_failure(error, RAISED))
+                continue
+            if odd is None:
+                board.finish_many(self._bell)
+                return
+            if len(odd) == 1:
+                board.give(_failure(odd[0], LOADING))
+            else:
+                board.give(self._unsendable(*odd, name_of(function)))
+
+    def _drop_bundle(self, failure: Failure) -> None:
+        while self._board.skip():
+            self._board.give(failure)
+        self._board.finish_many(self._bell)
+
+    def drop(self, error: BaseException) -> None:
+        """Whatever is in hand fails with `error`."""
+        board = self._board
+        if board.current is None:
+            return
+        if board.has_bundle:
+            self._drop_bundle(_failure(error, RAISED))
+        else:
+            board.finish(_failure(error, RAISED), True, self._bell)
+
+    def _unsendable(self, error: BaseException, result: Any, call: str) -> Failure:
         from phalanx.multiprocessing._why import explain
 
-        explain(error, result, f"the result of {describe(task, self._function(task[1]))}")
+        explain(error, result, f"the result of {call}")
         if self._style == EXECUTOR:
             return _failure(error, SENDING)
         from phalanx.multiprocessing.pool import MaybeEncodingError
@@ -268,7 +308,7 @@ def run(
         try:
             if not tasks.one():
                 break
-        except KeyboardInterrupt:
-            # Between two tasks: the master decides what Ctrl-C means.
-            continue
+        except KeyboardInterrupt as error:
+            # Between two tasks, or between a task and what we do around it: the master decides what Ctrl-C means.
+            tasks.drop(error)
         done += 1

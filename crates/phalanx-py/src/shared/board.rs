@@ -2,12 +2,13 @@
 //!
 //! One object stands for both halves. The master's knows which slots are free; a worker's knows which slot it has taken.
 
+use super::bundle;
 use super::object::{self, Packed};
 use super::transfer;
 use crate::codec::{self, Encoded, Room};
 use crate::raw::{self, Ended, Method, Obj};
 use phalanx::channel::{Item, Payload};
-use phalanx::pool::{self, ROOM, SLOTS, Thing, What};
+use phalanx::pool::{self, Bundled, ROOM, SLOTS, Thing, What};
 use phalanx::prim::{AtomicU32, AtomicU64, Guarded, Ordering};
 use phalanx::shm::{Handle, tree};
 use phalanx::wait::{Enders, Reason, Role};
@@ -38,6 +39,10 @@ pub struct Board {
     news: AtomicU32,
     /// A worker's: the slot that it has taken and not given back.
     current: AtomicU32,
+    /// A worker's: the bundle in that slot.
+    bundle: Guarded<Option<Bundled>>,
+    /// A worker's: bytes of the tasks and results of that bundle.
+    bytes: AtomicU64,
     /// A worker's: where it counts what it does.
     seat: AtomicU32,
     /// A worker's: when it took the task, or finished the one before.
@@ -46,8 +51,55 @@ pub struct Board {
 
 impl Board {
     #[inline]
-    fn board(&self) -> &pool::Board {
+    pub(super) fn board(&self) -> &pool::Board {
         pool::Board::of(&self.handle)
+    }
+
+    /// The bundle that this worker has taken and not given back.
+    pub(super) fn bundle(&self) -> Option<Bundled> {
+        self.bundle.with(|bundle| *bundle)
+    }
+
+    /// Posts what `write` gives, in a free slot. `None`: there is no room, and nothing was asked for.
+    pub(super) unsafe fn post_with(&self, write: impl FnOnce(&mut dyn FnMut(Thing<'_>)) -> bool) -> Obj {
+        let board = self.board();
+        let slot = self
+            .free
+            .with(|free| if board.has_room() { free.pop() } else { None });
+        let Some(slot) = slot else { return raw::none() };
+        if write(&mut |thing| board.post(slot, thing)) {
+            // SAFETY: attached, as the callers promise.
+            return unsafe { ffi::PyLong_FromLong(slot.into()) };
+        }
+        self.free.with(|free| free.push(slot));
+        ptr::null_mut()
+    }
+
+    /// This worker gives back the task that it has taken.
+    fn finish_with(&self, slot: u32, thing: Thing<'_>, failed: bool, bell: i32) {
+        self.current.store(NONE, Ordering::Relaxed);
+        let tally = self.tally();
+        add_to(&tally.tasks, 1);
+        add_to(&tally.bytes, thing.len());
+        add_to(&tally.busy, self.lap());
+        self.board().finish(slot, thing, failed, bell);
+    }
+
+    /// This worker gives back the bundle that it has taken.
+    pub(super) fn finish_bundle(&self, bundle: Bundled, bell: i32) {
+        let slot = self.current.swap(NONE, Ordering::Relaxed);
+        self.bundle.with(|bundle| *bundle = None);
+        let (tally, busy) = (self.tally(), self.lap());
+        bundle.took(busy, self.bytes.swap(0, Ordering::Relaxed));
+        add_to(&tally.tasks, bundle.outcome().given as u64);
+        add_to(&tally.busy, busy);
+        self.board().finish(slot, Thing::Bundle(bundle), false, bell);
+    }
+
+    /// So many bytes more of the bundle's tasks and results.
+    pub(super) fn count_bytes(&self, n: u64) {
+        add_to(&self.bytes, n);
+        add_to(&self.tally().bytes, n);
     }
 
     /// The row where this worker counts.
@@ -61,6 +113,9 @@ impl Board {
         now.saturating_sub(self.since.swap(now, Ordering::Relaxed))
     }
 }
+
+/// Slots with the numbers of their workers.
+type Owners = Vec<(u32, u32)>;
 
 /// Counts without a bus lock: each row has one writer.
 fn add_to(counter: &AtomicU64, n: u64) {
@@ -87,6 +142,8 @@ impl Board {
             free: Guarded::new(free),
             news: AtomicU32::new(0),
             current: AtomicU32::new(NONE),
+            bundle: Guarded::new(None),
+            bytes: AtomicU64::new(0),
             seat: AtomicU32::new(0),
             since: AtomicU64::new(0),
         })
@@ -120,12 +177,27 @@ impl Board {
         }
     }
 
-    /// Collect, after a death: slots that are finished, to be reaped, and lost ones, each with the number of its worker.
-    fn collect_from_the_dead(&self) -> (Vec<u32>, Vec<(u32, u32)>) {
-        let (finished, lost) = self.board().collect_from_the_dead();
+    /// Collect, after a death: slots that are finished, to be reaped; lost ones, each with the number of its worker; and
+    /// bundles in the middle, to be reaped, each with the number of its worker.
+    fn collect_from_the_dead(&self) -> (Vec<u32>, Owners, Owners) {
+        let estate = self.board().collect_from_the_dead();
         self.free
-            .with(|free| free.extend(lost.iter().map(|&(slot, _)| slot)));
-        (finished, lost)
+            .with(|free| free.extend(estate.lost.iter().map(|&(slot, _)| slot)));
+        (estate.finished, estate.lost, estate.bundles)
+    }
+
+    /// Take back the tasks of a posted bundle that its worker has not begun; return how many stay with the worker.
+    fn cut(&self, slot: u32) -> Option<usize> {
+        if (slot as usize) < SLOTS {
+            self.board().cut(slot)
+        } else {
+            None
+        }
+    }
+
+    /// Does a worker sleep that would find nothing to take?
+    fn is_starving(&self) -> bool {
+        self.board().is_starving()
     }
 
     /// Is anything finished and not collected?
@@ -180,6 +252,12 @@ impl Board {
         tree::number()
     }
 
+    /// Has this worker a bundle in hand?
+    #[getter]
+    fn has_bundle(&self) -> bool {
+        self.bundle().is_some()
+    }
+
     /// The slot that this worker has taken and not given back, or None.
     #[getter]
     fn current(&self) -> Option<u32> {
@@ -187,8 +265,8 @@ impl Board {
     }
 }
 
-/// Encodes `object` and hands it to `use_it`. `false`: an exception is set.
-unsafe fn encoded(object: Obj, use_it: impl FnOnce(Thing<'_>)) -> bool {
+/// Encodes `object` and hands it to `use_it`, in a block if it has more than `most` bytes. `false`: an exception is set.
+pub(super) unsafe fn encoded(object: Obj, most: usize, use_it: impl FnOnce(Thing<'_>)) -> bool {
     let mut room = MaybeUninit::<Room>::uninit();
     // SAFETY: attached, as the callers promise; the room is only read as far as it was written; a plan is ours.
     unsafe {
@@ -197,7 +275,7 @@ unsafe fn encoded(object: Obj, use_it: impl FnOnce(Thing<'_>)) -> bool {
         match codec::encode(object, room) {
             Encoded::Small { kind, len } => {
                 let bytes = std::slice::from_raw_parts(room.as_ptr().cast::<u8>(), len);
-                if len <= ROOM {
+                if len <= most {
                     use_it(Thing::Small(kind, bytes));
                     return true;
                 }
@@ -217,10 +295,11 @@ unsafe fn encoded(object: Obj, use_it: impl FnOnce(Thing<'_>)) -> bool {
 }
 
 /// The object in what was found. Null: an exception is set.
-unsafe fn decoded(what: What, bytes: *const u8) -> Obj {
+pub(super) unsafe fn decoded(what: What, bytes: *const u8) -> Obj {
     let item = match what {
         What::Small(kind, len) => Item::Small(kind, len),
         What::Large(kind, offset, len) => Item::Large(kind, Payload { offset, len }),
+        What::Bundle(_) => return raw::raise(raw::runtime_error(), c"a bundle in a bundle"),
     };
     // SAFETY: as the callers promise: attached, and `bytes` holds what a small one says.
     unsafe { transfer::object_from(item, bytes, false) }
@@ -230,32 +309,36 @@ unsafe extern "C-unwind" fn post(slf: Obj, object: Obj) -> Obj {
     // SAFETY: the descriptor has checked the class; the frame owns nothing that drops.
     unsafe {
         let this: &Board = raw::state(slf);
-        let board = this.board();
-        let slot = this
-            .free
-            .with(|free| if board.has_room() { free.pop() } else { None });
-        let Some(slot) = slot else { return raw::none() };
-        if !encoded(object, |thing| board.post(slot, thing)) {
-            this.free.with(|free| free.push(slot));
-            return ptr::null_mut();
-        }
-        ffi::PyLong_FromLong(slot.into())
+        this.post_with(|post| encoded(object, ROOM, post))
     }
 }
 
-/// A tuple of a slot, what the result is ("0" a value, "1" the failure of the task, "2" what went wrong while it was
-/// read), and the result.
+/// What was found, and what it is: 0 a value, 1 the failure of the task, 2 what went wrong while it was read.
+pub(super) unsafe fn read(what: What, failed: bool, bytes: *const u8) -> (Obj, u8) {
+    // SAFETY: as the callers promise: attached, and `bytes` holds what a small one says.
+    unsafe {
+        let value = decoded(what, bytes);
+        if value.is_null() {
+            (raw::caught(), 2)
+        } else {
+            (value, u8::from(failed))
+        }
+    }
+}
+
+/// A tuple of a slot, what the result is (as in `read`, or 3 for a bundle), and the result.
 unsafe fn reaped(this: &Board, slot: u32) -> Obj {
     let mut bytes = [0; ROOM];
     // SAFETY: the slot is finished, as the callers promise; references go to the tuple.
     unsafe {
         let taken = this.board().reap(slot, bytes.as_mut_ptr());
         this.free.with(|free| free.push(slot));
-        let mut kind = u8::from(taken.failed);
-        let mut value = decoded(taken.what, bytes.as_ptr());
+        let (value, kind) = match taken.what {
+            What::Bundle(bundle) => (bundle::outcome(bundle), 3),
+            what => read(what, taken.failed, bytes.as_ptr()),
+        };
         if value.is_null() {
-            value = raw::caught();
-            kind = 2;
+            return value;
         }
         let tuple = ffi::PyTuple_New(3);
         if tuple.is_null() {
@@ -365,13 +448,11 @@ unsafe extern "C-unwind" fn take(slf: Obj, _: Obj) -> Obj {
                 this.current.store(taken.slot, Ordering::Relaxed);
                 let tally = this.tally();
                 add_to(&tally.waiting, this.lap());
-                add_to(
-                    &tally.bytes,
-                    match taken.what {
-                        What::Small(_, len) => len as u64,
-                        What::Large(_, _, len) => len,
-                    },
-                );
+                if let What::Bundle(bundle) = taken.what {
+                    this.bundle.with(|current| *current = Some(bundle));
+                    return ffi::PyLong_FromLong(bundle.mode().into());
+                }
+                add_to(&tally.bytes, taken.what.len());
                 decoded(taken.what, to)
             }
             None => raw::none(),
@@ -395,14 +476,8 @@ unsafe extern "C-unwind" fn finish(slf: Obj, args: *const Obj, count: isize, key
         if slot == NONE {
             return raw::raise(raw::runtime_error(), c"no task has been taken");
         }
-        let board = this.board();
-        let done = encoded(value, |thing| {
-            this.current.store(NONE, Ordering::Relaxed);
-            let tally = this.tally();
-            add_to(&tally.tasks, 1);
-            add_to(&tally.bytes, thing.len());
-            add_to(&tally.busy, this.lap());
-            board.finish(slot, thing, failed, bell);
+        let done = encoded(value, ROOM, |thing| {
+            this.finish_with(slot, thing, failed, bell);
         });
         if done { raw::none() } else { ptr::null_mut() }
     }
@@ -422,7 +497,8 @@ Post a task for any worker; return its slot, or None if the board is full. Raise
                 c"collect",
                 collect,
                 c"collect($self, /)\n--\n\nReap every finished slot: a list of (slot, kind, value), oldest first.\n\n\
-kind: 0 for a value, 1 for the failure of the task, 2 for what was raised while the result was read.",
+kind: 0 for a value, 1 for the failure of the task, 2 for what was raised while the result was read, 3 for a bundle: \
+(values, begun, nanoseconds, bytes, odd), where odd is a list of (position, kind, value) for the values that are None.",
             ),
             Method::One(
                 c"reap",
@@ -438,7 +514,8 @@ Wait until a slot is finished or `news` is not `seen` any more; return false aft
             Method::NoArgs(
                 c"take",
                 take,
-                c"take($self, /)\n--\n\nTake the oldest task, waiting for one; None once the board is closed and empty.",
+                c"take($self, /)\n--\n\n\
+Take the oldest task, waiting for one; None once the board is closed and empty; for a bundle, its mode.",
             ),
             Method::Fast(
                 c"finish",
@@ -447,5 +524,6 @@ Wait until a slot is finished or `news` is not `seen` any more; return false aft
 Give back the result of the task that was taken last. Raises what pickling raises; the task is kept then.",
             ),
         ],
-    )
+    )?;
+    bundle::add(py)
 }

@@ -2,6 +2,7 @@
 
 pub mod block;
 pub mod board;
+pub mod bundle;
 pub mod channel;
 pub mod deaths;
 pub mod key;

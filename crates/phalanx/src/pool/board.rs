@@ -1,12 +1,13 @@
 //! The board: slots that carry a task to a worker and its result back.
 
+use super::bundle::Bundled;
+use super::cargo::{Cargo, Thing, What};
 use crate::prim::{AtomicU32, AtomicU64, Ordering, fence};
-use crate::shm::heap::{self, Full};
+use crate::shm::heap::Full;
 use crate::shm::point::{Point, reach};
 use crate::shm::{self, Handle, tree};
 use crate::sys;
 use crate::wait::{self, How, Space, Stopped, Wakeup};
-use std::cell::UnsafeCell;
 use std::collections::BTreeSet;
 use std::ptr;
 
@@ -22,13 +23,6 @@ const READY: u64 = 1;
 const TAKEN: u64 = 2;
 const DONE: u64 = 3;
 const PHASE: u64 = 0xFF;
-
-/// In `what`: the bytes lie in a block.
-const IN_BLOCK: u64 = 1 << 63;
-/// In `what`: the result is that the task failed.
-const FAILED: u64 = 1 << 62;
-const KIND: u32 = 48;
-const LEN: u64 = (1 << KIND) - 1;
 
 /// Tasks and results between a master and its workers. Made by [`Board::make`]; lives in an object of its own.
 #[derive(Debug)]
@@ -76,35 +70,13 @@ struct Line<T>(T);
 struct Slot {
     /// worker << 32 | phase.
     state: AtomicU64,
-    /// Flags, kind, length.
-    what: AtomicU64,
-    /// The block, if there is one.
-    block: AtomicU64,
     /// The slot + 1 that was finished before this one, 0 for none.
     next: AtomicU32,
-    bytes: UnsafeCell<[u8; ROOM]>,
+    cargo: Cargo<ROOM>,
 }
 
-// SAFETY: `bytes` belongs to whoever the phase says, and every change of phase is an atomic exchange or store.
+// SAFETY: `cargo` belongs to whoever the phase says, and every change of phase is an atomic exchange or store.
 unsafe impl Sync for Board {}
-
-/// What is posted, or given back.
-#[derive(Debug, Clone, Copy)]
-pub enum Thing<'a> {
-    /// At most [`ROOM`] bytes of a kind that the reader understands.
-    Small(u8, &'a [u8]),
-    /// A block of the heap that belongs to this process, and how many bytes in it count.
-    Large(u8, u64, u64),
-}
-
-/// What was found in a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    /// So many bytes of this kind, copied to the caller's buffer.
-    Small(u8, usize),
-    /// A block, which belongs to this process now, and how many bytes in it count.
-    Large(u8, u64, u64),
-}
 
 /// A task in the hands of this worker, or a result in the master's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +87,17 @@ pub struct Taken {
     pub what: What,
     /// A result: the task failed, and this is why.
     pub failed: bool,
+}
+
+/// What dead workers have left.
+#[derive(Debug, Default)]
+pub struct Estate {
+    /// Slots to be reaped.
+    pub finished: Vec<u32>,
+    /// Slots whose task is lost, which are free now, each with the number of its worker.
+    pub lost: Vec<(u32, u32)>,
+    /// Slots to be reaped whose bundles have not come to their end, each with the number of its worker.
+    pub bundles: Vec<(u32, u32)>,
 }
 
 /// Why a worker has no task.
@@ -130,21 +113,6 @@ pub enum Ended {
 
 fn worker_of(state: u64) -> u32 {
     (state >> 32) as u32
-}
-
-impl Thing<'_> {
-    /// How many bytes it has.
-    pub fn len(&self) -> u64 {
-        match *self {
-            Self::Small(_, bytes) => bytes.len() as u64,
-            Self::Large(_, _, len) => len,
-        }
-    }
-
-    /// Has it none?
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 impl Board {
@@ -175,41 +143,6 @@ impl Board {
             .unwrap_or(0)
     }
 
-    /// Writes `thing` into a slot that is the caller's.
-    fn write(&self, slot: &Slot, thing: Thing<'_>, flags: u64) {
-        let what = match thing {
-            Thing::Small(kind, bytes) => {
-                let len = bytes.len().min(ROOM);
-                // SAFETY: the slot is ours, and the bytes are outside of it.
-                unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), slot.bytes.get().cast::<u8>(), len) };
-                u64::from(kind) << KIND | len as u64
-            }
-            Thing::Large(kind, block, len) => {
-                heap::give_to(block, self.object());
-                slot.block.store(block, Ordering::Relaxed);
-                IN_BLOCK | u64::from(kind) << KIND | (len & LEN)
-            }
-        };
-        slot.what.store(what | flags, Ordering::Relaxed);
-    }
-
-    /// Reads what is in a slot that is the caller's.
-    unsafe fn read(slot: &Slot, to: *mut u8) -> (What, bool) {
-        let what = slot.what.load(Ordering::Relaxed);
-        let (kind, len) = ((what >> KIND) as u8, what & LEN);
-        let found = if what & IN_BLOCK == 0 {
-            let len = (len as usize).min(ROOM);
-            // SAFETY: the slot is ours; `to` has ROOM bytes, as the callers promise.
-            unsafe { ptr::copy_nonoverlapping(slot.bytes.get().cast::<u8>(), to, len) };
-            What::Small(kind, len)
-        } else {
-            let block = slot.block.swap(0, Ordering::Relaxed);
-            heap::take_over(block);
-            What::Large(kind, block, len)
-        };
-        (found, what & FAILED != 0)
-    }
-
     /// What the workers in a seat have done.
     pub fn tally(&self, seat: usize) -> &Tally {
         &self.tallies[seat.min(SEATS - 1)]
@@ -220,7 +153,8 @@ impl Board {
     /// Posts a task into the slot numbered `slot`, which is free. One thread of the master at a time.
     pub fn post(&self, slot: u32, thing: Thing<'_>) {
         let there = &self.slots[slot as usize];
-        self.write(there, thing, 0);
+        // SAFETY: a free slot is the master's.
+        unsafe { there.cargo.write(thing, false, self.object()) };
         // SYNC(board): pairs with the Acquire exchange in try_take.
         there.state.store(READY, Ordering::Release);
         let tail = self.tail.load(Ordering::Relaxed);
@@ -258,19 +192,32 @@ impl Board {
             .compare_exchange(READY, TAKEN, Ordering::Acquire, Ordering::Relaxed)
             .is_ok();
         if ours {
-            Self::discard(there);
+            there.cargo.discard();
             there.state.store(FREE, Ordering::Release);
         }
         ours
     }
 
-    fn discard(slot: &Slot) {
-        if slot.what.load(Ordering::Relaxed) & IN_BLOCK != 0 {
-            let block = slot.block.swap(0, Ordering::Relaxed);
-            if block != 0 {
-                heap::free(block);
-            }
-        }
+    /// Says what a bundle that is not yet posted calls.
+    pub fn set_call(&self, bundle: Bundled, thing: Thing<'_>) {
+        bundle.set_call(thing, self.object());
+    }
+
+    /// Puts a task into a bundle that is not yet posted and has room.
+    pub fn push(&self, bundle: Bundled, thing: Thing<'_>) {
+        bundle.push(thing, self.object());
+    }
+
+    /// Takes back those tasks of the bundle in `slot` that its worker has not begun. `Some(n)`: the first `n` stay with it.
+    pub fn cut(&self, slot: u32) -> Option<usize> {
+        // Only the master reaps, and it is the master who cuts: the bundle is there.
+        self.slots[slot as usize].cargo.bundle().map(Bundled::cut)
+    }
+
+    /// Does a worker sleep that would find nothing to take?
+    pub fn is_starving(&self) -> bool {
+        self.idle.0.load(Ordering::Relaxed) != 0
+            && self.head.0.load(Ordering::Relaxed) >= self.tail.load(Ordering::Relaxed)
     }
 
     /// Which worker has the task of this slot in its hands, 0 for none.
@@ -308,21 +255,22 @@ impl Board {
         self.done.0.load(Ordering::Relaxed) != 0
     }
 
-    /// Reads the result in a finished slot and frees the slot; small ones are copied to `to`.
+    /// Reads the result in a finished slot and frees the slot; small ones are copied to `to`. A bundle is the caller's
+    /// then, to be freed.
     ///
     /// # Safety
     /// The slot came from [`Board::collect`] or [`Board::collect_from_the_dead`]; `to` is valid for [`ROOM`] bytes.
     pub unsafe fn reap(&self, slot: u32, to: *mut u8) -> Taken {
         let there = &self.slots[slot as usize];
         // SAFETY: a finished slot is the master's.
-        let (what, failed) = unsafe { Self::read(there, to) };
+        let (what, failed) = unsafe { there.cargo.read(to) };
+        there.cargo.forget();
         there.state.store(FREE, Ordering::Release);
         Taken { slot, what, failed }
     }
 
-    /// Collects, and what dead workers have left with it: all slots that are finished, and those whose task is lost, which are free
-    /// now, each with the number of its worker.
-    pub fn collect_from_the_dead(&self) -> (Vec<u32>, Vec<(u32, u32)>) {
+    /// Collects, and what dead workers have left with it.
+    pub fn collect_from_the_dead(&self) -> Estate {
         let held = |slot: &Slot| {
             let state = slot.state.load(Ordering::Acquire);
             let held = matches!(state & PHASE, TAKEN | DONE) && worker_of(state) != 0;
@@ -334,23 +282,25 @@ impl Board {
             .filter(|&worker| tree::is_dead(worker))
             .collect();
         // Only now: what they pushed before they died is on the stack, and they push no more.
-        let (mut finished, mut lost) = (Vec::new(), Vec::new());
-        self.collect(|slot| finished.push(slot));
+        let mut estate = Estate::default();
+        self.collect(|slot| estate.finished.push(slot));
         for (at, slot) in (0..).zip(&self.slots) {
             let Some(worker) = held(slot).filter(|worker| dead.contains(worker)) else {
                 continue;
             };
             if slot.state.load(Ordering::Acquire) & PHASE == DONE {
-                if !finished.contains(&at) {
-                    finished.push(at);
+                if !estate.finished.contains(&at) {
+                    estate.finished.push(at);
                 }
+            } else if slot.cargo.bundle().is_some() {
+                estate.bundles.push((at, worker));
             } else {
-                Self::discard(slot);
+                slot.cargo.discard();
                 slot.state.store(FREE, Ordering::Release);
-                lost.push((at, worker));
+                estate.lost.push((at, worker));
             }
         }
-        (finished, lost)
+        estate
     }
 
     /// Sends each worker home once nothing is left to take.
@@ -439,7 +389,7 @@ impl Board {
                 .compare_exchange(head, head + 1, Ordering::AcqRel, Ordering::Relaxed);
             if taken {
                 // SAFETY: the slot is ours; `to` is as the caller promises.
-                let (what, _) = unsafe { Self::read(slot, to) };
+                let (what, _) = unsafe { slot.cargo.read(to) };
                 return Some(Taken {
                     slot: number,
                     what,
@@ -489,10 +439,16 @@ impl Board {
         }
     }
 
+    /// Gives back the result of the task of a bundle that was begun last.
+    pub fn give(&self, bundle: Bundled, thing: Thing<'_>, failed: bool) {
+        bundle.give(thing, failed, self.object());
+    }
+
     /// Gives back the result of the task in `slot`, which this worker has taken, and wakes the master.
     pub fn finish(&self, slot: u32, thing: Thing<'_>, failed: bool, bell: i32) {
         let there = &self.slots[slot as usize % SLOTS];
-        self.write(there, thing, if failed { FAILED } else { 0 });
+        // SAFETY: a slot that was taken is this worker's.
+        unsafe { there.cargo.write(thing, failed, self.object()) };
         reach(Point::TaskBeforeDone);
         let mine = u64::from(tree::number()) << 32;
         // SYNC(board): pairs with the Acquire load in collect_from_the_dead; the push below is for collect.

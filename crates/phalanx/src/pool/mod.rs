@@ -2,5 +2,9 @@
 //! `pool/README.md`.
 
 mod board;
+mod bundle;
+mod cargo;
 
-pub use board::{Board, Ended, ROOM, SEATS, SLOTS, Taken, Tally, Thing, What};
+pub use board::{Board, Ended, Estate, ROOM, SEATS, SLOTS, Taken, Tally};
+pub use bundle::{BUNDLE, Bundled, CELL, Outcome};
+pub use cargo::{Thing, What};

@@ -38,6 +38,8 @@ points! {
     TaskTaken = "task.taken",
     TaskBeforeDone = "task.before_done",
     TaskAfterDone = "task.after_done",
+    BundleBegun = "bundle.begun",
+    BundleBeforeGiven = "bundle.before_given",
     --
     Run = "run",
     Slab = "slab",

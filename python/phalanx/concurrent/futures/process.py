@@ -17,7 +17,8 @@ from time import monotonic
 
 from phalanx.concurrent.futures._base import Future
 from phalanx.multiprocessing import _worker
-from phalanx.multiprocessing._crew import Crew, Job, cancel, goes_by_value, processors
+from phalanx.multiprocessing._crew import Crew, cancel, goes_by_value, processors
+from phalanx.multiprocessing._job import Job
 from phalanx.multiprocessing._options import PLAIN, Options
 
 TYPE_CHECKING = False

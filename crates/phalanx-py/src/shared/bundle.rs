@@ -1,0 +1,257 @@
+//! Bundles on a board: how the master makes them and reads what became of them, and how a worker works through one.
+
+use super::board::{Board, decoded, encoded, read};
+use super::object;
+use crate::raw::{self, Method, Obj};
+use phalanx::pool::{BUNDLE, Bundled, CELL, Thing};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::ptr;
+
+/// Calls a function with the items of a tuple.
+unsafe fn call_with(function: Obj, items: Obj) -> Obj {
+    // SAFETY: as the callers promise: attached, live objects.
+    unsafe { ffi::PyObject_Call(function, items, ptr::null_mut()) }
+}
+
+/// A tuple of owned references.
+unsafe fn tuple<const N: usize>(items: [Obj; N]) -> Obj {
+    // SAFETY: attached, as the callers promise; the references go to the tuple.
+    unsafe {
+        let tuple = ffi::PyTuple_New(N.cast_signed());
+        for (at, item) in items.into_iter().enumerate() {
+            if tuple.is_null() {
+                raw::release(item);
+            } else {
+                ffi::PyTuple_SET_ITEM(tuple, at.cast_signed(), item);
+            }
+        }
+        tuple
+    }
+}
+
+// ------------------------------------------------------------------ the master
+
+unsafe extern "C-unwind" fn post_many(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: the descriptor has checked the class; the frame owns nothing that drops.
+    unsafe {
+        let names = [c"function", c"items", c"mode"];
+        let Some([function, items, mode]) = raw::arguments("post_many", names, args, count, keywords) else {
+            return ptr::null_mut();
+        };
+        let mode = raw::PyLong_AsLongLong(mode) as u32;
+        if ffi::PyTuple_Check(items) == 0 || ffi::PyTuple_GET_SIZE(items) > BUNDLE as isize {
+            return raw::raise(
+                raw::value_error(),
+                c"items must be a tuple of at most BUNDLE items",
+            );
+        }
+        let many = ffi::PyTuple_GET_SIZE(items);
+        let this: &Board = raw::state(slf);
+        let board = this.board();
+        this.post_with(|post| {
+            let Ok(bundle) = Bundled::make(many as usize, mode) else {
+                object::no_memory().restore(Python::assume_attached());
+                return false;
+            };
+            let all = encoded(function, CELL, |thing| board.set_call(bundle, thing))
+                && (0..many).all(|at| {
+                    encoded(ffi::PyTuple_GET_ITEM(items, at), CELL, |thing| {
+                        board.push(bundle, thing)
+                    })
+                });
+            if all {
+                post(Thing::Bundle(bundle));
+            } else {
+                bundle.free();
+            }
+            all
+        })
+    }
+}
+
+/// What became of a bundle, which goes: `(values, begun, nanoseconds, bytes, odd)`. Null: an exception is set.
+pub(super) unsafe fn outcome(bundle: Bundled) -> Obj {
+    let outcome = bundle.outcome();
+    let mut bytes = [0; CELL];
+    // SAFETY: attached, as the callers promise; the bundle has been given back or its worker is dead, as they promise too.
+    unsafe {
+        let (values, odd) = (ffi::PyList_New(outcome.given.cast_signed()), ffi::PyList_New(0));
+        for at in 0..outcome.given {
+            if values.is_null() || odd.is_null() {
+                break;
+            }
+            let (what, failed) = bundle.result(at, bytes.as_mut_ptr());
+            let (value, kind) = read(what, failed, bytes.as_ptr());
+            if kind == 0 {
+                ffi::PyList_SET_ITEM(values, at.cast_signed(), value);
+                continue;
+            }
+            ffi::PyList_SET_ITEM(values, at.cast_signed(), raw::none());
+            let (at, kind) = (ffi::PyLong_FromSize_t(at), ffi::PyLong_FromLong(kind.into()));
+            let one = tuple([at, kind, value]);
+            if !one.is_null() {
+                ffi::PyList_Append(odd, one);
+                ffi::Py_DECREF(one);
+            }
+        }
+        bundle.free();
+        if values.is_null() || odd.is_null() {
+            return ptr::null_mut();
+        }
+        let begun = ffi::PyLong_FromSize_t(outcome.begun);
+        let spent = ffi::PyLong_FromUnsignedLongLong(outcome.spent);
+        let size = ffi::PyLong_FromUnsignedLongLong(outcome.bytes);
+        tuple([values, begun, spent, size, odd])
+    }
+}
+
+// ------------------------------------------------------------------ a worker
+
+/// The bundle that this worker has, or an exception.
+unsafe fn mine(this: &Board) -> Option<Bundled> {
+    let bundle = this.bundle();
+    if bundle.is_none() {
+        raw::raise(raw::runtime_error(), c"no bundle has been taken");
+    }
+    bundle
+}
+
+unsafe extern "C-unwind" fn call(slf: Obj, _: Obj) -> Obj {
+    let mut bytes = [0; CELL];
+    // SAFETY: the descriptor has checked the class; the frame owns nothing that drops.
+    unsafe {
+        match mine(raw::state(slf)) {
+            Some(bundle) => {
+                let what = bundle.call(bytes.as_mut_ptr());
+                decoded(what, bytes.as_ptr())
+            }
+            None => ptr::null_mut(),
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn work(slf: Obj, function: Obj) -> Obj {
+    let mut bytes = [0; CELL];
+    // SAFETY: the descriptor has checked the class. References are given back by hand, and none is owned while Python
+    // code runs that could end the thread but those that this leaks then.
+    unsafe {
+        let this: &Board = raw::state(slf);
+        let Some(bundle) = mine(this) else {
+            return ptr::null_mut();
+        };
+        let spread = bundle.mode() != 0;
+        while let Some(what) = bundle.begin(bytes.as_mut_ptr()) {
+            this.count_bytes(what.len());
+            let item = decoded(what, bytes.as_ptr());
+            if item.is_null() {
+                return tuple([raw::caught()]);
+            }
+            let result = if spread {
+                call_with(function, item)
+            } else {
+                raw::call(function, [item])
+            };
+            raw::release(item);
+            if result.is_null() {
+                return result;
+            }
+            if !give_to(this, bundle, result, false) {
+                return tuple([raw::caught(), result]);
+            }
+            raw::release(result);
+        }
+        raw::none()
+    }
+}
+
+unsafe fn give_to(this: &Board, bundle: Bundled, value: Obj, failed: bool) -> bool {
+    // SAFETY: as the callers promise: attached, a live object.
+    unsafe {
+        encoded(value, CELL, |thing| {
+            this.count_bytes(thing.len());
+            this.board().give(bundle, thing, failed);
+        })
+    }
+}
+
+unsafe extern "C-unwind" fn give(slf: Obj, failure: Obj) -> Obj {
+    // SAFETY: the descriptor has checked the class; the frame owns nothing.
+    unsafe {
+        let this: &Board = raw::state(slf);
+        match mine(this) {
+            Some(bundle) if give_to(this, bundle, failure, true) => raw::none(),
+            _ => ptr::null_mut(),
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn skip(slf: Obj, _: Obj) -> Obj {
+    let mut bytes = [0; CELL];
+    // SAFETY: the descriptor has checked the class; the frame owns nothing.
+    unsafe {
+        let Some(bundle) = mine(raw::state(slf)) else {
+            return ptr::null_mut();
+        };
+        let outcome = bundle.outcome();
+        raw::boolean(outcome.begun > outcome.given || bundle.skip(bytes.as_mut_ptr()))
+    }
+}
+
+unsafe extern "C-unwind" fn finish_many(slf: Obj, bell: Obj) -> Obj {
+    // SAFETY: the descriptor has checked the class; the frame owns nothing.
+    unsafe {
+        let bell = raw::PyLong_AsLongLong(bell) as i32;
+        let this: &Board = raw::state(slf);
+        let Some(bundle) = mine(this) else {
+            return ptr::null_mut();
+        };
+        this.finish_bundle(bundle, bell);
+        raw::none()
+    }
+}
+
+/// Adds the methods to the class of boards.
+pub fn add(py: Python<'_>) -> PyResult<()> {
+    py.get_type::<Board>().setattr("BUNDLE", BUNDLE)?;
+    raw::attach::<Board>(
+        py,
+        &[
+            Method::Fast(
+                c"post_many",
+                post_many,
+                c"post_many($self, /, function, items, mode)\n--\n\n\
+Post a tuple of at most BUNDLE tasks that call one function, with an item each (mode 0) or with its parts (mode 1).\n\n\
+Return their slot, or None if the board is full. Raises what pickling raises.",
+            ),
+            Method::NoArgs(
+                c"call",
+                call,
+                c"call($self, /)\n--\n\nThe function of the bundle that was taken last. Asked once.",
+            ),
+            Method::One(
+                c"work",
+                work,
+                c"work($self, function, /)\n--\n\n\
+Do the tasks of the bundle, and give their results; None: all are done.\n\n\
+Raises what a task raises. A tuple with an exception: a task could not be loaded; with an exception and a result: that\n\
+result could not be pickled. In the three cases give() has to give that task's failure, and then work() goes on.",
+            ),
+            Method::One(
+                c"give",
+                give,
+                c"give($self, failure, /)\n--\n\nGive the failure of the task of the bundle that was begun last.",
+            ),
+            Method::NoArgs(
+                c"skip",
+                skip,
+                c"skip($self, /)\n--\n\nIs there a task of the bundle that give() may still give the failure of?",
+            ),
+            Method::One(
+                c"finish_many",
+                finish_many,
+                c"finish_many($self, bell, /)\n--\n\nGive the bundle back.",
+            ),
+        ],
+    )
+}
