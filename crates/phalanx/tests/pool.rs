@@ -292,9 +292,9 @@ fn unbundle(board: &Board, slot: u32) -> (Vec<u64>, Vec<usize>, usize) {
     let outcome = bundle.outcome();
     let (mut values, mut failures) = (Vec::new(), Vec::new());
     let mut cell = [0; CELL];
-    for at in 0..outcome.given {
+    for at in outcome.read..outcome.given {
         // SAFETY: the bundle is ours, and so many have ended.
-        let (what, failed) = unsafe { bundle.result(at, cell.as_mut_ptr()) };
+        let (what, failed) = unsafe { bundle.result(cell.as_mut_ptr()) };
         values.push(number(what, &cell));
         if failed {
             failures.push(at);
@@ -349,14 +349,21 @@ fn what_is_cut_off_is_not_begun() {
             });
         });
         until("it has stopped", || worker.is_stopped());
-        assert_eq!(board.cut(0), Some(7));
-        assert_eq!(board.cut(0), Some(7), "twice is once");
+        let bundle = board.cut(0).unwrap();
+        let outcome = bundle.outcome();
+        assert_eq!((outcome.read, outcome.given, outcome.begun), (0, 6, 7));
+        // What has ended can be read while the worker is busy.
+        let mut cell = [0; CELL];
+        // SAFETY: six results are there; the buffer is long enough.
+        let early = [0; 2].map(|_: u8| number(unsafe { bundle.result(cell.as_mut_ptr()) }.0, &cell));
+        assert_eq!(early, [0, 1]);
+        assert_eq!(board.cut(0), Some(bundle), "twice is once");
         worker.signal(libc::SIGCONT);
         worker.join();
         let mut slots = Vec::new();
         board.collect(|slot| slots.push(slot));
         assert_eq!(slots, [0]);
-        assert_eq!(unbundle(board, 0), (squares(0..7), vec![], 7));
+        assert_eq!(unbundle(board, 0), (squares(2..7), vec![], 7));
         assert_eq!(board.cut(0), None, "there is no bundle any more");
         drop(handle);
         assert_eq!(used(), before);

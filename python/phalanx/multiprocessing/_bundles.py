@@ -33,9 +33,27 @@ class Bundle(Job):
         """The task number `at`, to go alone."""
         raise NotImplementedError
 
-    def deliver(self, values: list[Any], odd: list[int], spent: int, size: int) -> None:
-        """So many tasks have ended; those at the positions `odd` are dealt with elsewhere."""
+    def deliver(self, first: int, values: list[Any], whole: bool) -> None:
+        """Tasks from number `first` on have ended; with `whole` there is nothing more to come for this bundle."""
         raise NotImplementedError
+
+    def learn(self, n: int, spent: int, size: int) -> None:
+        """The bundle has ended, after so many tasks, nanoseconds and bytes."""
+        raise NotImplementedError
+
+    def take(self, outcome: tuple[Any, ...], found: list[tuple[Job, int, Any]], whole: bool) -> None:
+        """Deliver what a board has told. Failures become `found`, as if those tasks had gone alone."""
+        first, values, _, spent, size, odd = outcome
+        found += [(self.single(at), kind, value) for at, kind, value in odd]
+        if whole:
+            self.learn(first + len(values), spent, size)
+        begin = 0
+        for end in [*(at - first for at, _, _ in odd), len(values)]:
+            if end > begin:
+                self.deliver(first + begin, values[begin:end], False)
+            begin = end + 1
+        if whole:
+            self.deliver(first, [], True)
 
     def succeed(self, value: Any) -> None:
         raise AssertionError("a bundle ends task by task")

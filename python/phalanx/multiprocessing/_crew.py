@@ -369,12 +369,8 @@ class Crew:
         self._bundled = max(0, self._bundled - 1)
         if not isinstance(job, Bundle):  # the pool was ended meanwhile
             return
-        values, _, spent, size, odd = outcome
-        found += [(job.single(at), kind, value) for at, kind, value in odd]
-        positions = [at for at, _, _ in odd]
-        del outcome, odd
         self._end(job)
-        job.deliver(values, positions, spent, size)
+        job.take(outcome, found, whole=True)
 
     def _again(self, job: Job, failure: _worker.Failure) -> bool:
         """A task of which the worker does not know a function or a class goes once more, by value."""
@@ -502,7 +498,7 @@ class Crew:
                 job = self._jobs.pop(slot)
                 found.append((job, kind, value))
                 if isinstance(job, Bundle):
-                    given, begun = len(value[0]), value[1]
+                    given, begun = value[0] + len(value[1]), value[2]
                     gone += [(job.single(at), number) for at in range(given, begun)]
                     self._backlog += job.singles(begun)
             begun = worker.pid in self._ready
@@ -564,19 +560,29 @@ class Crew:
             holder.flush()
         if not self.board.is_starving():
             return
+        found: list[tuple[Job, int, Any]] = []
+        news = []
         with self._lock:
             for job in list(self._jobs.values()):
                 if not isinstance(job, Bundle) or not self.is_running(job):
                     continue
                 if not job.seen:
                     job.seen = True
-                elif job.slot is not None:
-                    begun = self.board.cut(job.slot)
-                    if begun is not None and begun < job.kept:
-                        singles = job.singles(begun)
-                        job.kept = begun
-                        for single in singles:
-                            self._enqueue(single)
+                    continue
+                assert job.slot is not None
+                outcome = self.board.cut(job.slot)
+                if outcome is None:
+                    continue
+                news.append((job, outcome))
+                singles = job.singles(outcome[2])
+                job.kept = min(job.kept, outcome[2])
+                for single in singles:
+                    self._enqueue(single)
+        for job, outcome in news:
+            job.take(outcome, found, whole=False)
+        self._settle(found)
+        if news:
+            self.board.tell()
         if self._misfits:
             self._tell_misfits()
 

@@ -175,12 +175,11 @@ class _MapBundle(Bundle):
         args = item if self._map._mode == _worker.STARMAP else (item,)
         return _Item(self._map, self.function, args, self._start + at, counts=0)
 
-    def deliver(self, values: list[Any], odd: list[int], spent: int, size: int) -> None:
-        self._map._learn(len(values), spent, size)
-        begin = 0
-        for end in [*odd, len(values)]:
-            self._map._take(self._start + begin, values[begin:end], int(end == len(values)))
-            begin = end + 1
+    def deliver(self, first: int, values: list[Any], whole: bool) -> None:
+        self._map._take(self._start + first, values, int(whole))
+
+    def learn(self, n: int, spent: int, size: int) -> None:
+        self._map._learn(n, spent, size)
 
     def fail(self, error: BaseException, remote: str | None) -> None:
         self._map._miss(_with_cause(error, remote), self.kept)
@@ -267,7 +266,8 @@ class MapResult(AsyncResult):
     def _take(self, start: int, results: Any, counts: int = 1) -> None:
         with self._guard:
             n = len(results)
-            self._value[start : start + n] = results
+            if n:
+                self._value[start : start + n] = results
             self._closed_one(n, counts)
 
     def _miss(self, error: BaseException, n: int, counts: int = 1) -> None:
@@ -555,16 +555,13 @@ class _ImapBundle(Bundle):
     def single(self, at: int) -> Job:
         return _Part(self._results, self._at + at, self.function, (self.items[at],))
 
-    def deliver(self, values: list[Any], odd: list[int], spent: int, size: int) -> None:
-        self._pace.learn(len(values), spent, size)
+    def deliver(self, first: int, values: list[Any], whole: bool) -> None:
         results = self._results()
-        if results is None:
-            return
-        begin = 0
-        for end in [*odd, len(values)]:
-            if end > begin:
-                results._arrived(self._at + begin, True, values[begin:end], end - begin)
-            begin = end + 1
+        if results is not None and values:
+            results._arrived(self._at + first, True, values, len(values))
+
+    def learn(self, n: int, spent: int, size: int) -> None:
+        self._pace.learn(n, spent, size)
 
     def fail(self, error: BaseException, remote: str | None) -> None:
         results = self._results()

@@ -186,15 +186,6 @@ impl Board {
         (estate.finished, estate.lost, estate.bundles)
     }
 
-    /// Take back the tasks of a posted bundle that its worker has not begun; return how many stay with the worker.
-    fn cut(&self, slot: u32) -> Option<usize> {
-        if (slot as usize) < SLOTS {
-            self.board().cut(slot)
-        } else {
-            None
-        }
-    }
-
     /// Does a worker sleep that would find nothing to take?
     fn is_starving(&self) -> bool {
         self.board().is_starving()
@@ -498,7 +489,8 @@ Post a task for any worker; return its slot, or None if the board is full. Raise
                 collect,
                 c"collect($self, /)\n--\n\nReap every finished slot: a list of (slot, kind, value), oldest first.\n\n\
 kind: 0 for a value, 1 for the failure of the task, 2 for what was raised while the result was read, 3 for a bundle: \
-(values, begun, nanoseconds, bytes, odd), where odd is a list of (position, kind, value) for the values that are None.",
+(first, values, begun, nanoseconds, bytes, odd): the values are those of the tasks from number first on that have ended,\n\
+and odd is a list of (number, kind, value) for those of them that are None.",
             ),
             Method::One(
                 c"reap",

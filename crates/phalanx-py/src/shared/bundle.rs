@@ -3,7 +3,7 @@
 use super::board::{Board, decoded, encoded, read};
 use super::object;
 use crate::raw::{self, Method, Obj};
-use phalanx::pool::{BUNDLE, Bundled, CELL, Thing};
+use phalanx::pool::{BUNDLE, Bundled, CELL, SLOTS, Thing};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ptr;
@@ -70,39 +70,66 @@ unsafe extern "C-unwind" fn post_many(slf: Obj, args: *const Obj, count: isize, 
     }
 }
 
-/// What became of a bundle, which goes: `(values, begun, nanoseconds, bytes, odd)`. Null: an exception is set.
-pub(super) unsafe fn outcome(bundle: Bundled) -> Obj {
+/// What has become of a bundle, and was not yet told: `(first, values, begun, nanoseconds, bytes, odd)`. Null: an exception
+/// is set.
+unsafe fn news(bundle: Bundled) -> Obj {
     let outcome = bundle.outcome();
+    let many = outcome.given.saturating_sub(outcome.read);
     let mut bytes = [0; CELL];
-    // SAFETY: attached, as the callers promise; the bundle has been given back or its worker is dead, as they promise too.
+    // SAFETY: attached, as the callers promise; only results that have been given are read; references go to the lists.
     unsafe {
-        let (values, odd) = (ffi::PyList_New(outcome.given.cast_signed()), ffi::PyList_New(0));
-        for at in 0..outcome.given {
-            if values.is_null() || odd.is_null() {
-                break;
-            }
-            let (what, failed) = bundle.result(at, bytes.as_mut_ptr());
+        let (values, odd) = (ffi::PyList_New(many.cast_signed()), ffi::PyList_New(0));
+        if values.is_null() || odd.is_null() {
+            return ptr::null_mut();
+        }
+        for at in 0..many {
+            let (what, failed) = bundle.result(bytes.as_mut_ptr());
             let (value, kind) = read(what, failed, bytes.as_ptr());
             if kind == 0 {
                 ffi::PyList_SET_ITEM(values, at.cast_signed(), value);
                 continue;
             }
             ffi::PyList_SET_ITEM(values, at.cast_signed(), raw::none());
-            let (at, kind) = (ffi::PyLong_FromSize_t(at), ffi::PyLong_FromLong(kind.into()));
-            let one = tuple([at, kind, value]);
-            if !one.is_null() {
-                ffi::PyList_Append(odd, one);
-                ffi::Py_DECREF(one);
+            let position = ffi::PyLong_FromSize_t(outcome.read + at);
+            let one = tuple([position, ffi::PyLong_FromLong(kind.into()), value]);
+            if one.is_null() || ffi::PyList_Append(odd, one) != 0 {
+                return ptr::null_mut();
             }
+            ffi::Py_DECREF(one);
         }
-        bundle.free();
-        if values.is_null() || odd.is_null() {
-            return ptr::null_mut();
+        let numbers = [outcome.begun as u64, outcome.spent, outcome.bytes];
+        let [begun, spent, size] = numbers.map(|n| ffi::PyLong_FromUnsignedLongLong(n));
+        tuple([
+            ffi::PyLong_FromSize_t(outcome.read),
+            values,
+            begun,
+            spent,
+            size,
+            odd,
+        ])
+    }
+}
+
+/// As `news`, of a bundle that was reaped, which goes.
+pub(super) unsafe fn outcome(bundle: Bundled) -> Obj {
+    // SAFETY: as the callers promise: attached, and nobody else has the bundle any more.
+    let news = unsafe { news(bundle) };
+    bundle.free();
+    news
+}
+
+unsafe extern "C-unwind" fn cut(slf: Obj, slot: Obj) -> Obj {
+    // SAFETY: the descriptor has checked the class; the frame owns nothing.
+    unsafe {
+        let slot = raw::PyLong_AsLongLong(slot);
+        let this: &Board = raw::state(slf);
+        match u32::try_from(slot) {
+            Ok(slot) if (slot as usize) < SLOTS => match this.board().cut(slot) {
+                Some(bundle) => news(bundle),
+                None => raw::none(),
+            },
+            _ => raw::raise(raw::value_error(), c"no such slot"),
         }
-        let begun = ffi::PyLong_FromSize_t(outcome.begun);
-        let spent = ffi::PyLong_FromUnsignedLongLong(outcome.spent);
-        let size = ffi::PyLong_FromUnsignedLongLong(outcome.bytes);
-        tuple([values, begun, spent, size, odd])
     }
 }
 
@@ -223,6 +250,13 @@ pub fn add(py: Python<'_>) -> PyResult<()> {
                 c"post_many($self, /, function, items, mode)\n--\n\n\
 Post a tuple of at most BUNDLE tasks that call one function, with an item each (mode 0) or with its parts (mode 1).\n\n\
 Return their slot, or None if the board is full. Raises what pickling raises.",
+            ),
+            Method::One(
+                c"cut",
+                cut,
+                c"cut($self, slot, /)\n--\n\n\
+Take back the tasks of a posted bundle that its worker has not begun; return what collect() would, or None if there is no\n\
+bundle. Those before `begun` stay with the worker.",
             ),
             Method::NoArgs(
                 c"call",

@@ -208,10 +208,12 @@ impl Board {
         bundle.push(thing, self.object());
     }
 
-    /// Takes back those tasks of the bundle in `slot` that its worker has not begun. `Some(n)`: the first `n` stay with it.
-    pub fn cut(&self, slot: u32) -> Option<usize> {
+    /// Takes back those tasks of the bundle in `slot` that its worker has not begun; the others stay with it.
+    pub fn cut(&self, slot: u32) -> Option<Bundled> {
         // Only the master reaps, and it is the master who cuts: the bundle is there.
-        self.slots[slot as usize].cargo.bundle().map(Bundled::cut)
+        let bundle = self.slots[slot as usize].cargo.bundle()?;
+        bundle.cut();
+        Some(bundle)
     }
 
     /// Does a worker sleep that would find nothing to take?

@@ -22,6 +22,8 @@ struct Head {
     bytes: AtomicU64,
     /// Tasks that have ended.
     given: AtomicU32,
+    /// Results that the master has read.
+    read: AtomicU32,
     /// Tasks that were put in.
     many: AtomicU32,
     /// How it is called, as the two sides understand it.
@@ -36,7 +38,9 @@ pub struct Bundled(pub(super) u64);
 /// What became of the tasks of a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// So many have ended, from the first on.
+    /// So many results have been read, from the first on.
+    pub read: usize,
+    /// So many have ended.
     pub given: usize,
     /// So many were begun: one more, if the worker died in the middle of one.
     pub begun: usize,
@@ -98,7 +102,7 @@ impl Bundled {
         head.cursor.store((many as u64 + 1) << 32, Ordering::Relaxed);
     }
 
-    pub(super) fn cut(self) -> usize {
+    pub(super) fn cut(self) {
         let cursor = &self.head().cursor;
         let mut now = cursor.load(Ordering::Relaxed);
         loop {
@@ -110,16 +114,17 @@ impl Bundled {
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return begun,
+                Ok(_) => return,
                 Err(other) => now = other,
             }
         }
     }
 
-    /// What became of it. The worker has given it back, or is dead.
+    /// What has become of it so far.
     pub fn outcome(self) -> Outcome {
         let head = self.head();
         Outcome {
+            read: head.read.load(Ordering::Relaxed) as usize,
             // SYNC(given): pairs with the Release store in give.
             given: (head.given.load(Ordering::Acquire) as usize).min(self.many()),
             begun: both(head.cursor.load(Ordering::Acquire)).0.min(self.many()),
@@ -128,14 +133,14 @@ impl Bundled {
         }
     }
 
-    /// Reads the result of a task that has ended, and whether it is a failure; small ones are copied to `to`.
+    /// Reads the first result that has not been read, and whether it is a failure; small ones are copied to `to`.
     ///
     /// # Safety
-    /// The worker has given the bundle back or is dead; `at` is less than the outcome's `given`; `to` is valid for
-    /// [`CELL`] bytes.
-    pub unsafe fn result(self, at: usize, to: *mut u8) -> (What, bool) {
-        // SAFETY: nobody else has it any more, as the caller promises.
-        unsafe { self.cell(at).read(to) }
+    /// The outcome's `read` is less than its `given`; `to` is valid for [`CELL`] bytes. One thread at a time.
+    pub unsafe fn result(self, to: *mut u8) -> (What, bool) {
+        let at = self.head().read.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the worker has no business with a cell that it has given, as the caller promises it has.
+        unsafe { self.cell(at as usize).read(to) }
     }
 
     /// Frees it, with what nobody has read. It is the caller's.
