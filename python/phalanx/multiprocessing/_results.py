@@ -292,7 +292,7 @@ class MapResult(AsyncResult):
                 self._ended += left
             else:
                 self._feed()
-        if self._ended == len(self._value) and not self._done:
+        if not self._done and self._ended == len(self._value):
             self._items = []
             if self._error is None:
                 self._set(True, self._value)
