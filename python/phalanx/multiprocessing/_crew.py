@@ -19,7 +19,7 @@ import time
 from collections import deque
 
 from phalanx import _core
-from phalanx.multiprocessing import _worker
+from phalanx.multiprocessing import _start, _worker
 from phalanx.multiprocessing._reasons import reason as reason_of
 
 TYPE_CHECKING = False
@@ -33,7 +33,9 @@ __all__ = ["Crew", "Job", "cancel", "goes_by_value", "processors"]
 
 _NAP = 0.0005  # seconds between two looks of the tender while many tasks are under way
 _MANY = 32
-_TICK = 0.05  # seconds between two looks at tasks that have a time limit
+_TICK = 0.05  # seconds between two looks at tasks that have a time limit, at the most
+_SHARE = 4  # so many looks during the shortest limit
+_LEAST_TICK = 0.002
 _EARLY = 3  # so many workers in a row that die before their first task, and the pool is broken
 _STOPPING = 0.1  # seconds that a process may take to stop
 _PATIENCE = 1.0  # seconds from SIGTERM to SIGKILL
@@ -116,6 +118,7 @@ class Crew:
         self.terminated = False
         self.broken: BaseException | None = None
         self._limited = 0  # jobs with a time limit
+        self._tick = _TICK
         self._kill_at: float | None = None
         self.tender: threading.Thread | None = None
         self.owner = os.getpid()
@@ -139,11 +142,16 @@ class Crew:
             while len(self.workers) < self.size:
                 self.start_worker()
 
-    def grow(self) -> None:
-        """Start a worker if there are more tasks than workers."""
+    def grow(self, job: Job) -> None:
+        """Start a worker if there are more tasks than workers. Without one `job`, the newest, cannot be done."""
         with self._lock:
             if len(self.workers) < min(self.size, self.unfinished):
-                self.start_worker()
+                try:
+                    self.start_worker()
+                except BaseException:
+                    if not self.workers:
+                        self.revoke(job)
+                    raise
                 self.ring()
 
     def waiting(self) -> list[Job]:
@@ -244,6 +252,7 @@ class Crew:
         self._jobs[slot] = job
         if job.limit is not None:
             self._limited += 1
+            self._tick = max(_LEAST_TICK, min(self._tick, job.limit / _SHARE))
         return True
 
     def _enqueue(self, job: Job) -> None:
@@ -274,7 +283,8 @@ class Crew:
                 if not self.board.revoke(job.slot):
                     return False
                 del self._jobs[job.slot]
-                self._limited -= job.limit is not None
+                if job.limit is not None:
+                    self._one_limit_less()
             self._end(job)
             self._refill()
             return True
@@ -323,7 +333,8 @@ class Crew:
         found.reverse()
         while found:
             job, kind, value = found.pop()  # a result goes as soon as its job has it
-            self._limited -= job.limit is not None
+            if job.limit is not None:
+                self._one_limit_less()
             if kind == 0:
                 self._end(job)
                 job.succeed(value)
@@ -339,6 +350,12 @@ class Crew:
             self.board.tell()
             if self.closing:
                 self.ring()
+
+    def _one_limit_less(self) -> None:
+        with self._lock:  # any thread may collect
+            self._limited -= 1
+            if not self._limited:
+                self._tick = _TICK
 
     def _again(self, job: Job, failure: _worker.Failure) -> bool:
         """A task of which the worker does not know a function or a class goes once more, by value."""
@@ -413,7 +430,7 @@ class Crew:
     def _how_long(self) -> float | None:
         if self._kill_at is not None:
             return max(0.0, self._kill_at - time.monotonic()) * 1000 + 1
-        return _TICK * 1000 if self._limited else None
+        return self._tick * 1000 if self._limited else None
 
     def _read_reports(self) -> None:
         while not self._reports.empty():
@@ -426,12 +443,13 @@ class Crew:
                 error, remote = _rebuilt(failure, f"the initializer {name}")
                 self._break(error, remote, f"the initializer {name} raised {failure[2]} in a worker: {failure[3]}")
 
-    def _break(self, error: BaseException | None, remote: str | None, text: str) -> None:
-        """No worker can begin: every task ends with the reason."""
+    def _break(self, error: BaseException | None, remote: str | None, text: str | None) -> None:
+        """No worker can begin: every task ends with the reason, in words or as `error` itself."""
         with self._lock:
             if self.broken is not None:
                 return
-            self.broken = broken = _told(error, remote, text)
+            broken = error if error is not None and text is None else _told(error, remote, text or "")
+            self.broken = broken
             jobs = self._drop_all()
         for job in jobs:
             self._end(job)
@@ -459,7 +477,8 @@ class Crew:
             self._ready.discard(worker.pid)
         self._settle(found)
         for job, number in gone:
-            self._limited -= job.limit is not None
+            if job.limit is not None:
+                self._one_limit_less()
             if job.doom is None and job.tries > 0 and not self.terminated:
                 job.tries -= 1
                 with self._lock:
@@ -474,6 +493,10 @@ class Crew:
         if self.terminated or (self.closing and not self.unfinished):
             return
         if not begun and not gone:
+            unguarded = _unguarded(worker)
+            if unguarded is not None:
+                self._break(unguarded, None, None)
+                return
             self._early += 1
             if self._early >= _EARLY:
                 text = f"no worker of the pool comes to its first task: {reason_of(worker.exitcode)}"
@@ -507,6 +530,8 @@ class Crew:
         return WorkerDied(text, task=task, worker=name, pid=pid, reason=reason)
 
     def _look_at_limits(self) -> None:
+        from phalanx._pool_errors import TaskTimeout
+
         now = time.monotonic()
         for job in list(self._jobs.values()):
             if job.limit is None or not self.is_running(job):
@@ -515,7 +540,7 @@ class Crew:
                 job.began = now
             elif now - job.began >= job.limit:
                 text = f"{job.describe()} took longer than {job.limit:g} s; its worker was ended"
-                self.kill(job, TimeoutError(text))
+                self.kill(job, TaskTimeout(text))
 
     def _look_at_end(self) -> None:
         with self._lock:
@@ -588,6 +613,13 @@ def cancel(crew: Any, job: Job, error: BaseException, running: bool = False) -> 
 def processors() -> int:
     """How many processors this process may use: so many workers a pool has by default."""
     return getattr(os, "process_cpu_count", os.cpu_count)() or 1
+
+
+def _unguarded(worker: Any) -> BaseException | None:
+    """The error for a worker that ended because importing the main module starts processes, if that is how it was."""
+    failure = getattr(getattr(worker, "_popen", None), "failure", None)
+    words = failure() if failure is not None and worker.exitcode == 1 else None
+    return None if words is None else _start.unguarded(worker.name, *words)
 
 
 def _stop(pid: int) -> bool:

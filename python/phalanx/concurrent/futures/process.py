@@ -238,7 +238,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             future._job = job
             crew.submit(given.apply(job, at))
             if self._safe_to_dynamically_spawn_children:
-                crew.grow()
+                crew.grow(job)
         return future
 
     def map(
@@ -395,6 +395,7 @@ def _next(begun: list[Any], rest: Iterator[Any], end: float | None) -> Any:
 
 def _start_worker(context: Any, processes: dict[int, Any], target: Any, args: Any) -> Any:
     worker = context.Process(target=target, args=args)
+    worker._is_worker = True
     worker.start()
     processes[worker.pid] = worker
     return worker
