@@ -211,6 +211,10 @@ def main():
 def test_the_same_numbers_for_any_number_of_workers(pool: str) -> None:
     check(
         """
+try:  # its threads belong to this process, not to the pool; a fresh worker loads it with its first task
+    if __name__ == "__main__": import numpy
+except ImportError: pass
+
 def draw(n): return random.random()
 def draw_array(n):
     import numpy
