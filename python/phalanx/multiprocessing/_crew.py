@@ -20,6 +20,7 @@ from collections import deque
 
 from phalanx import _core
 from phalanx.multiprocessing import _start, _worker
+from phalanx.multiprocessing._named import Packed
 from phalanx.multiprocessing._reasons import reason as reason_of
 
 TYPE_CHECKING = False
@@ -686,22 +687,10 @@ def _begin(
     _worker.run(board, bell, functions, reports, style, seat, initializer, initargs, max_tasks)
 
 
-class _Cloud:
-    """A task by value."""
-
-    __slots__ = ("_packed",)
-
-    def __init__(self, packed: bytes) -> None:
-        self._packed = packed
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (pickle.loads, (self._packed,))
-
-
-def _cloud(thing: Any) -> _Cloud:
+def _cloud(thing: Any) -> Packed:
     import cloudpickle  # type: ignore[import-untyped]
 
-    return _Cloud(cloudpickle.dumps(thing, 5))
+    return Packed(cloudpickle.dumps(thing, 5))
 
 
 def _explain(error: Exception, job: Job) -> None:
