@@ -104,7 +104,8 @@ def preparation_data(name: str, report: Any = None, quiet: bool = False) -> dict
     """What a child needs to know before it can unpickle its process object, as a dict for `spawn.prepare`.
 
     `name` is that of the process. To `report` the child writes why it could not begin: a descriptor by its number in
-    the child, or as `DupFd`; with `quiet` it says that it has no guard only there. Raises RuntimeError while a child imports its main module.
+    the child, or as `DupFd`; with `quiet` it says only there that it has no guard. Raises RuntimeError while a child
+    imports its main module.
     """
     from multiprocessing import spawn
 

@@ -325,12 +325,11 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         self._executor_manager_thread = None
         self._processes = None
 
-    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool | None:
-        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+    def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
+        if isinstance(exc_val, KeyboardInterrupt):
             # Ctrl-C in a terminal is for the workers too: nobody finishes what they had begun.
             self.terminate_workers()
         self.shutdown()
-        return False
 
     def terminate_workers(self) -> None:
         """End the workers by SIGTERM. Whoever waits for a call gets BrokenProcessPool."""
