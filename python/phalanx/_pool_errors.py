@@ -1,15 +1,22 @@
 """What a pool tells when a task ends in another way than by its function's own doing.
 
-Both classes are a `BrokenProcessPool` too, for programs that catch that; the pool itself goes on.
+`WorkerDied` and `RemoteError` are a `BrokenProcessPool` too, for programs that catch that; the pool itself goes on.
 """
 
 from __future__ import annotations
 
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import TimeoutError as PoolTimeoutError
 
 from phalanx.errors import PhalanxError
 
-__all__ = ["RemoteError", "WorkerDied"]
+__all__ = ["RemoteError", "TaskTimeout", "WorkerDied"]
+
+
+class TaskTimeout(TimeoutError, PoolTimeoutError):
+    """A task took longer than its time limit. Caught by both names: the built-in one, and `multiprocessing`'s."""
+
+    __module__ = "phalanx._pool_errors"
 
 
 class WorkerDied(PhalanxError, BrokenProcessPool):

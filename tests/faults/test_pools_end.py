@@ -56,6 +56,8 @@ def main():
             assert got(other) > 0
             mark("g", 0)
         usable(pool)
+    # The senders were forked past the library, and hold what this process held: who waits at the door buries them.
+    ctx.Semaphore(0).acquire(timeout=0.5)
 """,
         pool,
     )
@@ -151,11 +153,15 @@ def main():
     with raises(LookupError, "the user's own"):
         with make(2) as pool:
             pids = team(pool)
-            stuck_one = send(pool, stuck, "sleeps"); await_mark("s")
+            # An executor waits for its tasks, as documented; those of a Pool are ended.
+            if POOL == "Pool": one = send(pool, stuck, "sleeps"); await_mark("s")
+            else: one = send(pool, time.sleep, 0.2)
             queued = [send(pool, square, n) for n in range(100)]
             raise LookupError("the user's own")
     for pid in pids: until(lambda: gone(pid), "the end of a worker", ON_TIME)
-    with fails(Exception): got(stuck_one)
+    if POOL == "Pool":
+        with fails(Exception): got(one)
+    else: assert got(one) is None and [got(other) for other in queued] == squares(100)
     for one in queued: until(lambda: ready(one), "an answer for who was queued")
     with make(2) as pool: usable(pool)
 """,
@@ -174,9 +180,11 @@ def main():
         close(pool) if turn % 2 else stop(pool)
         del pool
         if turn == 1: before = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
-    gc.collect()
-    after = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
-    assert after <= before, (before, after)
+    def after():
+        gc.collect()
+        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+    # A thread that was joined may still be on its way out.
+    until(lambda: all(now <= then for now, then in zip(after(), before)), f"{before} again, as after two turns")
 """,
         pool,
         deadline=30,

@@ -77,13 +77,14 @@ def test_two_hundred_megabytes_back(what: str, pool: str) -> None:
     check(
         f"""
 SIZE = 200_000_000
+if "{what}" == "array" and __name__ == "__main__": import numpy  # its threads are not the pool's
+
 def give(n):
     if "{what}" == "bytes": return b"x" * SIZE
     import numpy
     return numpy.full(SIZE // 8, 1.5)
 
 def main():
-    if "{what}" == "array": import numpy
     with make(2) as pool:
         usable(pool)
         found = []
@@ -211,6 +212,10 @@ def main():
 def test_the_same_numbers_for_any_number_of_workers(pool: str) -> None:
     check(
         """
+try:  # its threads belong to this process, not to the pool; a fresh worker loads it with its first task
+    if __name__ == "__main__": import numpy
+except ImportError: pass
+
 def draw(n): return random.random()
 def draw_array(n):
     import numpy

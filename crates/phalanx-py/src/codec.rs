@@ -19,7 +19,7 @@
 //! Pickling, a finalizer and, before 3.12, a garbage collection at an allocation run Python code, which may unwind (see
 //! `raw.rs`). So no frame here owns anything across such a call; an unwound one leaks.
 
-pub use crate::codec_decode::{as_bytes_message, decode, decode_block};
+pub use crate::codec_decode::{as_bytes_message, decode, decode_block, decode_in_pieces};
 use crate::codec_pickle::{self, Plan};
 use crate::raw::Obj;
 use pyo3::ffi;

@@ -12,6 +12,9 @@ use std::ptr;
 /// From this size on other threads may run while bytes are copied.
 const DETACH: usize = 1 << 20;
 
+/// So many bytes of a very large payload are copied before their source goes back.
+const PIECE: usize = 8 << 20;
+
 unsafe extern "C-unwind" {
     fn PyTuple_New(size: ffi::Py_ssize_t) -> Obj;
     fn PyUnicode_DecodeUTF8(bytes: *const c_char, len: ffi::Py_ssize_t, errors: *const c_char) -> Obj;
@@ -89,6 +92,42 @@ pub unsafe fn decode_block(kind: u8, bytes: &[u8], owner: Obj) -> Obj {
             PICKLED_BUFFERS => codec_pickle::load_with_buffers(bytes, owner),
             _ => decode(kind, bytes),
         }
+    }
+}
+
+/// The bytes (or bytearray, for that kind) of a payload that is so large that nobody wants it twice: it is copied in pieces,
+/// and `copied` is told after each one how many bytes are not needed any more. A new reference, or null with an exception
+/// set.
+///
+/// # Safety
+/// Attached; `from` has `len` bytes, of which those that `copied` was told of are not read any more. `copied` runs without
+/// the interpreter.
+pub unsafe fn decode_in_pieces(kind: u8, from: *const u8, len: usize, mut copied: impl FnMut(usize)) -> Obj {
+    // SAFETY: as the caller promises; nobody else has the object yet, so it may be filled.
+    unsafe {
+        let (object, to): (Obj, *mut u8) = if kind == BYTEARRAY {
+            let object = ffi::PyByteArray_FromStringAndSize(ptr::null(), len.cast_signed());
+            if object.is_null() {
+                return object;
+            }
+            (object, ffi::PyByteArray_AS_STRING(object).cast())
+        } else {
+            let object = ffi::PyBytes_FromStringAndSize(ptr::null(), len.cast_signed());
+            if object.is_null() {
+                return object;
+            }
+            (object, ffi::PyBytes_AS_STRING(object) as *mut u8)
+        };
+        let state = raw::PyEval_SaveThread();
+        let mut at = 0;
+        while at < len {
+            let piece = PIECE.min(len - at);
+            ptr::copy_nonoverlapping(from.add(at), to.add(at), piece);
+            at += piece;
+            copied(at);
+        }
+        raw::PyEval_RestoreThread(state);
+        object
     }
 }
 

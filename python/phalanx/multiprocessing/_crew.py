@@ -19,9 +19,10 @@ import time
 from collections import deque
 
 from phalanx import _core
-from phalanx.multiprocessing import _worker
+from phalanx.multiprocessing import _start, _worker
 from phalanx.multiprocessing._bundles import Bundle
 from phalanx.multiprocessing._job import Job
+from phalanx.multiprocessing._named import Packed
 from phalanx.multiprocessing._reasons import reason as reason_of
 
 TYPE_CHECKING = False
@@ -35,7 +36,9 @@ __all__ = ["Crew", "cancel", "goes_by_value", "processors"]
 
 _NAP = 0.0005  # seconds between two looks of the tender while many tasks are under way
 _MANY = 32
-_TICK = 0.05  # seconds between two looks at tasks that have a time limit
+_TICK = 0.05  # seconds between two looks at tasks that have a time limit, at the most
+_SHARE = 4  # so many looks during the shortest limit
+_LEAST_TICK = 0.002
 _BEAT = 0.005  # seconds between two looks at bundles
 _EARLY = 3  # so many workers in a row that die before their first task, and the pool is broken
 _STOPPING = 0.1  # seconds that a process may take to stop
@@ -93,6 +96,7 @@ class Crew:
         self.held: set[Any] = set()  # those who hold tasks back until a bundle is full: `flush()` posts them
         self._beating = False  # the tender looks at bundles
         self.feeders: set[Any] = set()  # those that may still have tasks, although none is there
+        self._tick = _TICK
         self._kill_at: float | None = None
         self.tender: threading.Thread | None = None
         self.owner = os.getpid()
@@ -116,11 +120,16 @@ class Crew:
             while len(self.workers) < self.size:
                 self.start_worker()
 
-    def grow(self) -> None:
-        """Start a worker if there are more tasks than workers."""
+    def grow(self, job: Job) -> None:
+        """Start a worker if there are more tasks than workers. Without one `job`, the newest, cannot be done."""
         with self._lock:
             if len(self.workers) < min(self.size, self.unfinished):
-                self.start_worker()
+                try:
+                    self.start_worker()
+                except BaseException:
+                    if not self.workers:
+                        self.revoke(job)
+                    raise
                 self.ring()
 
     def waiting(self) -> list[Job]:
@@ -235,6 +244,7 @@ class Crew:
         self._jobs[slot] = job
         if job.limit is not None:
             self._limited += 1
+            self._tick = max(_LEAST_TICK, min(self._tick, job.limit / _SHARE))
         return True
 
     def _post_bundle(self, job: Bundle) -> bool:
@@ -289,7 +299,8 @@ class Crew:
                 if not self.board.revoke(job.slot):
                     return False
                 del self._jobs[job.slot]
-                self._limited -= job.limit is not None
+                if job.limit is not None:
+                    self._one_limit_less()
             self._end(job)
             self._refill()
         if self._misfits:
@@ -347,7 +358,8 @@ class Crew:
                 self._unbundle(job, value, found)
                 del job, value
                 continue
-            self._limited -= job.limit is not None
+            if job.limit is not None:
+                self._one_limit_less()
             if kind == 0:
                 self._end(job)
                 job.succeed(value)
@@ -371,6 +383,12 @@ class Crew:
             return
         self._end(job)
         job.take(outcome, found, whole=True)
+
+    def _one_limit_less(self) -> None:
+        with self._lock:  # any thread may collect
+            self._limited -= 1
+            if not self._limited:
+                self._tick = _TICK
 
     def _again(self, job: Job, failure: _worker.Failure) -> bool:
         """A task of which the worker does not know a function or a class goes once more, by value."""
@@ -450,8 +468,9 @@ class Crew:
         self._beating = False
         if self._bundled or self.held:
             self._beating = True  # who adds one and still reads False rings
-            return _BEAT * 1000
-        return _TICK * 1000 if self._limited else None
+            tick = min(self._tick, _BEAT) if self._limited else _BEAT
+            return tick * 1000
+        return self._tick * 1000 if self._limited else None
 
     def _read_reports(self) -> None:
         while not self._reports.empty():
@@ -464,12 +483,13 @@ class Crew:
                 error, remote = _rebuilt(failure, f"the initializer {name}")
                 self._break(error, remote, f"the initializer {name} raised {failure[2]} in a worker: {failure[3]}")
 
-    def _break(self, error: BaseException | None, remote: str | None, text: str) -> None:
-        """No worker can begin: every task ends with the reason."""
+    def _break(self, error: BaseException | None, remote: str | None, text: str | None) -> None:
+        """No worker can begin: every task ends with the reason, in words or as `error` itself."""
         with self._lock:
             if self.broken is not None:
                 return
-            self.broken = broken = _told(error, remote, text)
+            broken = error if error is not None and text is None else _told(error, remote, text or "")
+            self.broken = broken
             jobs = self._drop_all()
         for job in jobs:
             self._end(job)
@@ -505,7 +525,8 @@ class Crew:
             self._ready.discard(worker.pid)
         self._settle(found)
         for job, number in gone:
-            self._limited -= job.limit is not None
+            if job.limit is not None:
+                self._one_limit_less()
             if job.doom is None and job.tries > 0 and not self.terminated:
                 job.tries -= 1
                 with self._lock:
@@ -520,6 +541,10 @@ class Crew:
         if self.terminated or (self.closing and not self.unfinished):
             return
         if not begun and not gone:
+            unguarded = _unguarded(worker)
+            if unguarded is not None:
+                self._break(unguarded, None, None)
+                return
             self._early += 1
             if self._early >= _EARLY:
                 text = f"no worker of the pool comes to its first task: {reason_of(worker.exitcode)}"
@@ -587,6 +612,8 @@ class Crew:
             self._tell_misfits()
 
     def _look_at_limits(self) -> None:
+        from phalanx._pool_errors import TaskTimeout
+
         now = time.monotonic()
         for job in list(self._jobs.values()):
             if job.limit is None or not self.is_running(job):
@@ -595,7 +622,7 @@ class Crew:
                 job.began = now
             elif now - job.began >= job.limit:
                 text = f"{job.describe()} took longer than {job.limit:g} s; its worker was ended"
-                self.kill(job, TimeoutError(text))
+                self.kill(job, TaskTimeout(text))
 
     def _look_at_end(self) -> None:
         with self._lock:
@@ -672,6 +699,13 @@ def processors() -> int:
     return getattr(os, "process_cpu_count", os.cpu_count)() or 1
 
 
+def _unguarded(worker: Any) -> BaseException | None:
+    """The error for a worker that ended because importing the main module starts processes, if that is how it was."""
+    failure = getattr(getattr(worker, "_popen", None), "failure", None)
+    words = failure() if failure is not None and worker.exitcode == 1 else None
+    return None if words is None else _start.unguarded(worker.name, *words)
+
+
 def _stop(pid: int) -> bool:
     """Stop a process with all its threads. False: it is gone."""
     end = time.monotonic() + _STOPPING
@@ -736,22 +770,10 @@ def _begin(
     _worker.run(board, bell, functions, reports, style, seat, initializer, initargs, max_tasks)
 
 
-class _Cloud:
-    """A task by value."""
-
-    __slots__ = ("_packed",)
-
-    def __init__(self, packed: bytes) -> None:
-        self._packed = packed
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (pickle.loads, (self._packed,))
-
-
-def _cloud(thing: Any) -> _Cloud:
+def _cloud(thing: Any) -> Packed:
     import cloudpickle  # type: ignore[import-untyped]
 
-    return _Cloud(cloudpickle.dumps(thing, 5))
+    return Packed(cloudpickle.dumps(thing, 5))
 
 
 def _explain(error: Exception, job: Job) -> None:

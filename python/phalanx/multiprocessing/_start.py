@@ -100,11 +100,12 @@ def _spawn_hooks() -> list[tuple[Any, str, Any]]:
 # ---------------------------------------------------------------- in the parent
 
 
-def preparation_data(name: str, report: Any = None) -> dict[str, Any]:
+def preparation_data(name: str, report: Any = None, quiet: bool = False) -> dict[str, Any]:
     """What a child needs to know before it can unpickle its process object, as a dict for `spawn.prepare`.
 
     `name` is that of the process. To `report` the child writes why it could not begin: a descriptor by its number in
-    the child, or as `DupFd`. Raises RuntimeError while a child imports its main module.
+    the child, or as `DupFd`; with `quiet` it says only there that it has no guard. Raises RuntimeError while a child
+    imports its main module.
     """
     from multiprocessing import spawn
 
@@ -116,7 +117,7 @@ def preparation_data(name: str, report: Any = None) -> dict[str, Any]:
     if path is not None and not os.path.exists(path):  # standard input, or a notebook's cell
         del data["init_main_from_path"]
     # Dicts keep their order: unpickled in this one.
-    return {"phalanx.path": _ParentPath(data["sys_path"]), "phalanx": _Beginning(report), **data}
+    return {"phalanx.path": _ParentPath(data["sys_path"]), "phalanx": _Beginning(report, quiet), **data}
 
 
 def mode_of_standard_modules() -> str | None:
@@ -145,7 +146,8 @@ def pickled_start(popen: Any, process: Any, report: Callable[[], Any]) -> memory
     before = _core.pickle_for(popen._number)
     _context.set_spawning_popen(popen)
     try:
-        reduction.dump(preparation_data(process._name, report()), buffer)
+        quiet = getattr(process, "_is_worker", False)  # whose pool tells
+        reduction.dump(preparation_data(process._name, report(), quiet), buffer)
         reduction.dump(process, buffer)
     finally:
         _context.set_spawning_popen(None)
@@ -208,20 +210,21 @@ class _System:
 class _Beginning:
     """Sets up phalanx in a child when it is unpickled there."""
 
-    def __init__(self, report: Any) -> None:
+    def __init__(self, report: Any, quiet: bool) -> None:
         self.report = report
+        self.quiet = quiet
 
     def __reduce__(self) -> tuple[Any, ...]:
         spawning = _context.get_spawning_popen() is not None
         tree = reduction.DupFd(_core.tree_fd()) if spawning else None
         number = getattr(_context.get_spawning_popen(), "_number", 0)
-        return _begin, (tree, number, mode_of_standard_modules(), _adopted, self.report)
+        return _begin, (tree, number, mode_of_standard_modules(), _adopted, self.report, self.quiet)
 
 
 # ---------------------------------------------------------------- in the child
 
 
-def _begin(tree: Any, number: int, mode: str | None, standard_too: bool, report: Any) -> None:
+def _begin(tree: Any, number: int, mode: str | None, standard_too: bool, report: Any, quiet: bool) -> None:
     global last_words
     if _ahead:
         _make_room()
@@ -236,7 +239,7 @@ def _begin(tree: Any, number: int, mode: str | None, standard_too: bool, report:
     if standard_too:
         adopt()
     if report is not None:
-        sys.excepthook = last_words = _LastWords(report)
+        sys.excepthook = last_words = _LastWords(report, quiet)
 
 
 def lend(mode: str | None, usual: Iterable[str], tree: int | None = None) -> None:
@@ -278,8 +281,9 @@ def _make_room() -> None:
 class _LastWords:
     """Stands in for `sys.excepthook` until a child begins: tells the parent why it did not."""
 
-    def __init__(self, report: Any) -> None:
+    def __init__(self, report: Any, quiet: bool) -> None:
         self.hook = sys.excepthook
+        self.quiet = quiet
         self.own = not isinstance(report, int)
         self.report: int = report.detach() if self.own else report
         self.identity = _identity(self.report)
@@ -294,8 +298,9 @@ class _LastWords:
             os.close(self.report)
 
     def __call__(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        self.hook(kind, error, traceback)
         words = _place_without_guard(traceback)
+        if words is None or not self.quiet:
+            self.hook(kind, error, traceback)
         if words is None:
             return
         try:

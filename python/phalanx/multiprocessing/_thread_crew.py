@@ -73,8 +73,10 @@ class ThreadCrew:
         assert task is not None
         timer = None
         if job.limit is not None:
+            from phalanx._pool_errors import TaskTimeout
+
             text = f"{job.describe()} took longer than {job.limit:g} s; its thread goes on"
-            timer = threading.Timer(job.limit, self._give_up, (job, TimeoutError(text)))
+            timer = threading.Timer(job.limit, self._give_up, (job, TaskTimeout(text)))
             timer.daemon = True
             timer.start()
         error: BaseException | None = None

@@ -23,6 +23,8 @@ from multiprocessing import process
 from multiprocessing.reduction import ForkingPickler
 from time import perf_counter_ns
 
+from phalanx.multiprocessing import _named
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
@@ -71,13 +73,22 @@ def _failure(error: BaseException, what: int) -> Failure:
         trace = ""
     packed = None
     try:
-        packed = bytes(ForkingPickler.dumps(error, 5))
+        packed = _packed(error)
         # What cannot be built again here could not be there either.
         if not isinstance(pickle.loads(packed), BaseException):
             packed = None
     except Exception:
         packed = None
     return packed, trace, name, text, what
+
+
+def _packed(error: BaseException) -> bytes:
+    try:
+        return bytes(ForkingPickler.dumps(error, 5))
+    except Exception:
+        if not _named.is_known():
+            raise
+    return _named.dumps(error)
 
 
 _PLAIN = (int, float, str, bytes, bool, type(None))
@@ -219,8 +230,20 @@ class _Tasks:
         except BaseException as error:
             if board.current is None:  # a signal, after it was sent
                 raise
+            if self._sent_by_name(result):
+                return True
             call = describe(task, self._function(task[1]))
             board.finish(self._unsendable(error, result, call), True, bell)
+        return True
+
+    def _sent_by_name(self, result: Any) -> bool:
+        """A result that pickle refuses, where that is for classes that only the caller knows."""
+        if not _named.is_known():
+            return False
+        try:
+            self._board.finish(_named.Packed(_named.dumps(result)), False, self._bell)
+        except Exception:
+            return False
         return True
 
     def _bundle(self) -> None:

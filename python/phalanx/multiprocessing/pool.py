@@ -329,6 +329,7 @@ def _start_worker(context: Any, make: Any, target: Any, args: Any) -> Any:
     worker = make(context, target=target, args=args)
     worker.name = worker.name.replace("Process", "PoolWorker")
     worker.daemon = True
+    worker._is_worker = True
     worker.start()
     return worker
 

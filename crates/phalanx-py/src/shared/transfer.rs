@@ -17,6 +17,10 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 /// From this many bytes on a received payload is mapped, not copied.
 const MAPPED: u64 = 256 << 10;
 
+/// From this many bytes on a payload that is copied goes back page by page, so that it is never there twice. Less is kept
+/// for the next one, for which it is warm.
+const HUGE: u64 = 64 << 20;
+
 /// Above this many bytes the interpreter is let go while they are copied.
 pub const LONG: usize = 1 << 20;
 
@@ -432,7 +436,23 @@ unsafe fn large(kind: u8, payload: Payload, bytes_wanted: bool) -> Obj {
             raw::release(owner);
             return object;
         }
-        let bytes = std::slice::from_raw_parts(payload_bytes(payload.offset), payload.len as usize);
+        let (from, len) = (payload_bytes(payload.offset), payload.len as usize);
+        let as_it_is = match kind {
+            codec::BYTES | codec::BYTEARRAY => !bytes_wanted,
+            codec::MESSAGE | codec::PICKLED => bytes_wanted,
+            _ => false,
+        };
+        if as_it_is && payload.len >= HUGE {
+            // What has been read is not read again: the pages go back while the copy grows.
+            let mut gone = 0;
+            let object = codec::decode_in_pieces(kind, from, len, |copied| {
+                heap::discard(payload.offset, gone, OBJECT_HEAD + copied);
+                gone = OBJECT_HEAD + copied;
+            });
+            heap::free_empty(payload.offset);
+            return object;
+        }
+        let bytes = std::slice::from_raw_parts(from, len);
         let object = if bytes_wanted {
             codec::as_bytes_message(kind, bytes)
         } else {

@@ -20,6 +20,8 @@ const KIND: u64 = 0xFF << 56;
 
 /// So many bytes may stay resident in free units; what is freed beyond goes back to the system at once.
 const RETAINED: u64 = 192 << 20;
+/// What the system gives and takes back at once.
+const PAGE: usize = 4096;
 /// Runs of this many units and more lie in the zone of the large ones; freed runs below are always kept resident.
 const LARGE_RUN: u32 = 16;
 
@@ -55,12 +57,38 @@ pub(super) fn block(arena: &Arena, offset: u64) -> &Block {
 /// Gives back a block that this process owns, or that only this process can reach.
 pub fn free(offset: u64) {
     if let Some(arena) = arena() {
-        release(arena, offset);
+        release(arena, offset, false);
+    }
+}
+
+/// As [`free`], for a block of more than a unit whose pages [`discard`] has given back already.
+pub fn free_empty(offset: u64) {
+    if let Some(arena) = arena() {
+        release(arena, offset, true);
+    }
+}
+
+/// Gives back the whole pages between two distances from the beginning of a block of more than a unit, which this
+/// process owns and whose content there it does not need any more. The first page stays: it says whose the block is.
+///
+/// Killed anywhere in here, the block is this process's, and burial frees it.
+pub fn discard(offset: u64, from: usize, to: usize) {
+    let Some(arena) = arena() else { return };
+    let (from, to) = (from.next_multiple_of(PAGE).max(PAGE), to & !(PAGE - 1));
+    let len = arena
+        .unit_of(offset)
+        .filter(|&index| Arena::unit_offset(index) == offset)
+        .map(|index| arena.unit(index).load(Ordering::Acquire))
+        .filter(|word| word & KIND != SLAB)
+        .map_or(0, |word| word as u32 as usize * UNIT);
+    if from < to && to <= len {
+        // SAFETY: whole pages of a run that is the caller's, behind its head; nobody needs their content.
+        unsafe { sys::discard(arena.at(offset as usize + from), to - from) };
     }
 }
 
 /// The caller alone can free this block. Killed anywhere in here, it is free, or has the owner that it had.
-fn release(arena: &Arena, offset: u64) {
+fn release(arena: &Arena, offset: u64, empty: bool) {
     let Some(index) = arena.unit_of(offset) else {
         return;
     };
@@ -74,11 +102,10 @@ fn release(arena: &Arena, offset: u64) {
     let header = arena.header();
     let bytes = u64::from(len) * UNIT as u64;
     let kept = header.retained.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    if len >= LARGE_RUN && kept > RETAINED {
+    if len >= LARGE_RUN && (empty || kept > RETAINED) {
         // Behind the first page, which says whose it is until the commit.
-        let page = 4096;
         // SAFETY: the run is still ours by the unit table, and nobody needs its content.
-        unsafe { sys::discard(arena.at(offset as usize + page), bytes as usize - page) };
+        unsafe { sys::discard(arena.at(offset as usize + PAGE), bytes as usize - PAGE) };
         header.retained.fetch_sub(bytes, Ordering::Relaxed);
     }
     header.arena.with(
@@ -217,7 +244,7 @@ fn run(arena: &Arena, size: usize, owner: u64) -> Result<u64, Full> {
         // Only what was asked for: the rest of the run may never be touched.
         let len = size.next_multiple_of(4096);
         if sys::allocate(arena.file().as_fd(), offset, len as u64).is_err() {
-            release(arena, offset);
+            release(arena, offset, false);
             return Err(Full);
         }
         // SAFETY: whole pages of the mapping, inside the file.
@@ -342,10 +369,10 @@ pub(super) fn take_back(arena: &Arena, number: u32) {
     for (offset, owner) in blocks(arena) {
         let whole = owner & !PART;
         if owner & PART != 0 && own.binary_search(&whole).is_ok() && is_still(arena, offset, owner) {
-            release(arena, offset);
+            release(arena, offset, false);
         }
     }
-    own.into_iter().for_each(|offset| release(arena, offset));
+    own.into_iter().for_each(|offset| release(arena, offset, false));
 }
 
 /// Frees the parts of the object at `whole` that `reachable` does not know.
@@ -354,7 +381,7 @@ pub fn free_parts(whole: u64, reachable: impl Fn(u64) -> bool) {
     let part = PART | whole;
     for (offset, owner) in blocks(arena) {
         if owner == part && !reachable(offset) && is_still(arena, offset, part) {
-            release(arena, offset);
+            release(arena, offset, false);
         }
     }
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures.process as _std_process
 import threading
 import weakref
+from collections import deque
 from concurrent.futures import CancelledError
 from functools import partial
 from itertools import count, islice
@@ -36,11 +37,17 @@ _RemoteTraceback = _std._RemoteTraceback
 
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
 _names = count()
+_maps: set[_Map] = set()  # with inputs that have not been pulled to their ends
 _ending = False
+
+_AHEAD = 4  # tasks of a map that are submitted before their results are asked for, for each worker
+_AHEAD_LEAST = 128
 
 
 def _at_exit() -> None:
     global _ending
+    for one in list(_maps):
+        one.submit_all()
     _ending = True
     crews = list(_crews)
     for crew in crews:
@@ -239,7 +246,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             future._job = job
             crew.submit(given.apply(job, at))
             if self._safe_to_dynamically_spawn_children:
-                crew.grow()
+                crew.grow(job)
         return future
 
     def map(
@@ -253,7 +260,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         """Return an iterator over `fn(*items)` for the items of each position, in order.
 
         timeout: seconds from now until the last result. chunksize: calls in one task. buffersize: submit only so many
-        tasks before the first result is asked for; None submits all at once.
+        tasks before the first result is asked for; None submits a bounded number, and the rest at shutdown().
         """
         return self._map(PLAIN, fn, iterables, timeout, chunksize, buffersize)
 
@@ -274,19 +281,12 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             raise ValueError("buffersize must be None or > 0")
         if given.timeout is not None:  # which is for each item
             chunksize = 1
-        end = None if timeout is None else timeout + monotonic()
-        rows = zip(*iterables)  # noqa: B905  as the standard library: the shortest decides
-        chunks = chunksize > 1
-        parts = iter(lambda: tuple(islice(rows, chunksize)), ()) if chunks else rows
-        mode = _worker.STARMAP if chunks else _worker.CALL
-        futures = (self._submit(given, at * chunksize, mode, fn, part, None) for at, part in enumerate(parts))
-        begun = list(futures if buffersize is None else islice(futures, buffersize))
-        note = given.begin(None if buffersize else len(begun), _worker.name_of(fn))
-        if note is not None:
-            _count(begun, note)
-        begun.reverse()
-        rest = iter(()) if buffersize is None else futures
-        return _results(begun, rest, end, chunks)
+        one = _Map(self, given, fn, iterables, timeout, chunksize, buffersize)
+        results = one.results()
+        if one.more and buffersize is None:
+            # Nobody will ask for results that were thrown away: then it is all submitted, as the standard one's.
+            weakref.finalize(results, one.submit_all).atexit = False
+        return results
 
     def options(
         self,
@@ -310,6 +310,9 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
 
         cancel_futures: cancel those that have not begun.
         """
+        for one in list(_maps):
+            if one.executor is self:
+                one.drop() if cancel_futures else one.submit_all()
         with self._shutdown_lock:
             self._shutdown_thread = True
             crew = self._crew
@@ -322,6 +325,12 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
                 crew.join()
         self._executor_manager_thread = None
         self._processes = None
+
+    def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
+        if isinstance(exc_val, KeyboardInterrupt):
+            # Ctrl-C in a terminal is for the workers too: nobody finishes what they had begun.
+            self.terminate_workers()
+        self.shutdown()
 
     def terminate_workers(self) -> None:
         """End the workers by SIGTERM. Whoever waits for a call gets BrokenProcessPool."""
@@ -364,38 +373,116 @@ class ExecutorView:
         return self._executor._map(self._given, fn, iterables, timeout, chunksize, buffersize)
 
 
-def _count(futures: list[Any], note: Callable[[int], None]) -> None:
-    """Have `note` told of each future that ends."""
-    numbers = count(1)
-    for future in futures:
-        future.add_done_callback(lambda _: note(next(numbers)))
+class _Map:
+    """The calls of one map: so many are submitted ahead of the results that were asked for."""
 
+    def __init__(
+        self,
+        executor: ProcessPoolExecutor,
+        given: Options,
+        fn: Any,
+        iterables: tuple[Iterable[Any], ...],
+        timeout: float | None,
+        chunksize: int,
+        buffersize: int | None,
+    ) -> None:
+        self.executor: ProcessPoolExecutor | None = executor
+        self._end = None if timeout is None else timeout + monotonic()
+        self._chunks = chunksize > 1
+        self._guard = threading.RLock()
+        self._futures: deque[Any] = deque()
+        self._error: BaseException | None = None
+        self._bounded = buffersize is not None
+        rows = zip(*iterables)  # noqa: B905  as the standard library: the shortest decides
+        parts = iter(lambda: tuple(islice(rows, chunksize)), ()) if self._chunks else rows
+        mode = _worker.STARMAP if self._chunks else _worker.CALL
+        self._calls: Iterator[Any] = (
+            executor._submit(given, at * chunksize, mode, fn, part, None) for at, part in enumerate(parts)
+        )
+        self.more = True
+        self._noted = 0
+        self._note: Callable[[int], None] | None = None
+        self._submit(buffersize or max(_AHEAD_LEAST, _AHEAD * executor._max_workers))
+        total = len(self._futures) if not self.more else None
+        self._note = given.begin(total, _worker.name_of(fn))
+        if self._note is not None:
+            for future in list(self._futures):
+                future.add_done_callback(self._count)
+        if self.more and not self._bounded:
+            _maps.add(self)
 
-def _results(begun: list[Any], rest: Iterator[Any], end: float | None, chunks: bool) -> Iterator[Any]:
-    # No name here stands for a result while the caller has it: it goes as soon as the caller lets it go.
-    try:
-        while begun:
-            if chunks:
-                values = _next(begun, rest, end)[1]
-                values.reverse()
-                while values:
-                    yield values.pop()
-            else:
-                yield _next(begun, rest, end)
-    finally:
-        for future in begun:
-            future.cancel()
+    def _submit(self, n: int) -> None:
+        """Submit so many more calls, as far as there are any."""
+        with self._guard:
+            for _ in range(n):
+                if not self.more:
+                    return
+                future = next(self._calls, None)
+                if future is None:
+                    self._close()
+                    return
+                self._futures.append(future)
+                if self._note is not None:
+                    future.add_done_callback(self._count)
 
+    def _count(self, _: Any) -> None:
+        with self._guard:
+            self._noted += 1
+            if self._note is not None:
+                self._note(self._noted)
 
-def _next(begun: list[Any], rest: Iterator[Any], end: float | None) -> Any:
-    value = begun[-1].result(None if end is None else end - monotonic())
-    begun.pop()
-    begun[:0] = islice(rest, 1)
-    return value
+    def _close(self) -> None:
+        self.more = False
+        self._calls = iter(())
+        self.executor = None  # which ends once nobody holds it
+        _maps.discard(self)
+
+    def submit_all(self) -> None:
+        """Submit the rest: the executor takes no calls from now on, or nobody asks for the results."""
+        with self._guard:
+            try:
+                while self.more:
+                    self._submit(_AHEAD_LEAST)
+            except BaseException as error:  # who asks for the results gets it after those that came before
+                self._close()
+                self._error = error
+                if not isinstance(error, Exception):
+                    raise
+
+    def drop(self) -> None:
+        """Submit nothing more."""
+        with self._guard:
+            self._close()
+
+    def results(self) -> Iterator[Any]:
+        """The results in order. What has not begun is cancelled when the iterator goes."""
+        # No name here stands for a result while the caller has it: it goes as soon as the caller lets it go.
+        try:
+            while self._futures:
+                if self._chunks:
+                    values = self._next()[1]
+                    values.reverse()
+                    while values:
+                        yield values.pop()
+                else:
+                    yield self._next()
+            if self._error is not None:
+                raise self._error
+        finally:
+            self.drop()
+            for future in self._futures:
+                future.cancel()
+
+    def _next(self) -> Any:
+        value = self._futures[0].result(None if self._end is None else self._end - monotonic())
+        self._futures.popleft()
+        self._submit(1)
+        return value
 
 
 def _start_worker(context: Any, processes: dict[int, Any], target: Any, args: Any) -> Any:
     worker = context.Process(target=target, args=args)
+    worker._is_worker = True
     worker.start()
     processes[worker.pid] = worker
     return worker
