@@ -224,6 +224,8 @@ def some(n):
 
 def main():
     told = []
+    try: import tqdm; tqdm.tqdm.monitor_interval = 0  # or it leaves a thread of its own
+    except ImportError: pass
     with make(2) as pool:
         view = pool.options(on_progress=lambda *args, **more: told.append((args, more)))
         assert each(view, square, range(20)) == squares(20) and told

@@ -112,6 +112,40 @@ fn what_is_freed_is_used_again() {
 }
 
 #[test]
+fn what_is_discarded_is_gone_and_nothing_else() {
+    alone("what_is_discarded_is_gone_and_nothing_else", || {
+        const LEN: usize = 40 * UNIT as usize;
+        let before = used();
+        let (neighbour, block) = (heap::allocate(LEN).unwrap(), heap::allocate(LEN).unwrap());
+        content(neighbour).fill(7);
+        content(block).fill(8);
+        // In pieces that end anywhere, as somebody who copies does it.
+        let half = LEN / 2 + 17;
+        heap::discard(block, 0, 1_000);
+        heap::discard(block, 1_000, half);
+        let bytes = content(block);
+        let (page, whole) = (4096 - heap::HEAD, half & !4095);
+        assert!(
+            bytes[..page].iter().all(|&byte| byte == 8),
+            "the first page stays"
+        );
+        assert!(bytes[page..whole - heap::HEAD].iter().all(|&byte| byte == 0));
+        assert!(bytes[whole - heap::HEAD..].iter().all(|&byte| byte == 8));
+        heap::discard(block, half, LEN);
+        heap::free_empty(block);
+        assert!(content(neighbour).iter().all(|&byte| byte == 7));
+        // Small ones share their unit: nothing of it may go.
+        let small = heap::allocate(9_000).unwrap();
+        content(small).fill(9);
+        heap::discard(small, 0, 9_000);
+        assert!(content(small).iter().all(|&byte| byte == 9));
+        heap::free(small);
+        heap::free(neighbour);
+        assert_eq!(used(), before);
+    });
+}
+
+#[test]
 fn too_much_is_refused() {
     alone("too_much_is_refused", || {
         let before = heap::usage();
