@@ -140,6 +140,8 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
 
     __module__ = "concurrent.futures.process"
 
+    _threads: int | None = None  # of BLAS in each worker; None: cores / workers
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -202,6 +204,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             lazy=self._safe_to_dynamically_spawn_children,
             forget=partial(_forget_worker, self._processes),
             by_value=goes_by_value(self._mp_context.get_start_method()),
+            threads=self._threads,
         )
         # First: a forked worker that submits to this executor finds the crew that it belongs to.
         self._crew = crew
@@ -221,19 +224,22 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         """
         return self._submit(PLAIN, None, _worker.CALL, fn, args, kwargs or None)
 
+    def _ready(self) -> Crew:
+        """Under the lock: the crew, if it takes calls."""
+        crew = self._crew
+        if crew is not None and crew.broken is not None:
+            raise BrokenProcessPool(str(crew.broken)) from crew.broken
+        if self._shutdown_thread:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if _ending:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        return self._begin() if crew is None else crew
+
     def _submit(self, given: Options, at: int | None, mode: int, fn: Any, first: Any, second: Any) -> ProcessFuture:
         with self._shutdown_lock:
-            crew = self._crew
-            if crew is not None and crew.broken is not None:
-                raise BrokenProcessPool(str(crew.broken)) from crew.broken
-            if self._shutdown_thread:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            if _ending:
-                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-            if crew is None:
-                crew = self._begin()
+            crew = self._ready()
             future = ProcessFuture()
-            job = _Call(future, mode, fn, first, second)
+            job = _Call(future, mode, given.bind(fn), first, second)
             future._crew = crew
             future._job = job
             crew.submit(given.apply(job, at))
@@ -296,9 +302,15 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         seed: int | None = None,
         progress: bool = False,
         on_progress: Callable[[int, int | None], object] | None = None,
+        shared: Any = None,
     ) -> ExecutorView:
         """Return a view of this executor whose calls have these options: see `Pool.options`."""
-        return ExecutorView(self, Options(timeout, retries, memory, seed, progress, on_progress))
+        given = Options(timeout, retries, memory, seed, progress, on_progress)
+        if shared is not None:
+            with self._shutdown_lock:
+                crew = self._ready()
+            given.share(crew.share(shared), shared)
+        return ExecutorView(self, given)
 
     def statistics(self) -> list[dict[str, Any]]:
         """What the workers have done so far: see `phalanx.multiprocessing.pool.Pool.statistics`."""
