@@ -28,6 +28,10 @@ def told() -> set[int]:
     return {library["num_threads"] for library in threadpoolctl.threadpool_info()}
 
 
+def variable(name: str) -> str | None:
+    return os.environ.get(name)
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_held_to_cores_by_workers(method: str) -> None:
     workers = 2
@@ -51,12 +55,12 @@ def test_left_alone_on_request_and_where_the_user_has_decided(monkeypatch: pytes
     assert _blas.share(2, 8) is None
     with get_context("fork").Pool(2) as pool:
         assert pool.apply(told) == told()
-        assert pool.apply(os.environ.get, ("OMP_NUM_THREADS",)) is None
+        assert pool.apply(variable, ("OMP_NUM_THREADS",)) is None
     monkeypatch.delenv("PHALANX_BLAS_THREADS")
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert _blas.share(2, 8) is None
     with get_context("fork").Pool(2) as pool:
-        assert pool.apply(os.environ.get, ("OMP_NUM_THREADS",)) == "5"
+        assert pool.apply(variable, ("OMP_NUM_THREADS",)) == "5"
 
 
 def test_a_word_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

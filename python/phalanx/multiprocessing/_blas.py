@@ -1,7 +1,8 @@
 """The threads of BLAS and OpenMP in a worker: cores divided by workers.
 
-All workers together fill the machine once. Libraries that a worker loads later read the variables of the environment; those that are loaded already (a forked
-worker has what its parent had, a program's main module brings others) are told through threadpoolctl, if it is there.
+All workers together fill the machine once. Libraries that a worker loads later read the variables of the environment.
+Those that are loaded already (a forked worker has what its parent had, a program's main module brings others) are told
+through threadpoolctl, if it is there.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Bound", "arrive"]
+__all__ = ["Bound", "arrive", "is_worker"]
 
 _table: Any = None  # of the pool that this process works for
 _loaded: dict[int, Any] = {}
@@ -23,6 +23,11 @@ def arrive(table: Any) -> None:
     global _table
     _table = table
     _loaded.clear()  # of a parent that was a worker itself
+
+
+def is_worker() -> bool:
+    """Say whether this process works for a pool."""
+    return _table is not None
 
 
 class Bound:

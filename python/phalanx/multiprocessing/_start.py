@@ -145,7 +145,11 @@ def pickled_start(popen: Any, process: Any, report: Callable[[], Any]) -> memory
     before = _core.pickle_for(popen._number)
     _context.set_spawning_popen(popen)
     try:
-        reduction.dump(preparation_data(process._name, report()), buffer)
+        data = preparation_data(process._name, report())
+        if getattr(process, "_without_main", False):
+            for name in ("init_main_from_path", "init_main_from_name"):
+                data.pop(name, None)
+        reduction.dump(data, buffer)
         reduction.dump(process, buffer)
     finally:
         _context.set_spawning_popen(None)

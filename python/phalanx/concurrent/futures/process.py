@@ -13,6 +13,7 @@ import weakref
 from concurrent.futures import CancelledError
 from functools import partial
 from itertools import count, islice
+from multiprocessing import util
 from time import monotonic
 
 from phalanx.concurrent.futures._base import Future
@@ -203,7 +204,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             reports=self._mp_context.SimpleQueue(),
             lazy=self._safe_to_dynamically_spawn_children,
             forget=partial(_forget_worker, self._processes),
-            by_value=goes_by_value(self._mp_context.get_start_method()),
+            by_value=_by_value(self._mp_context),
             threads=self._threads,
         )
         # First: a forked worker that submits to this executor finds the crew that it belongs to.
@@ -213,6 +214,8 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         crew.tend(f"phalanx-executor-{next(_names)}", daemon=False)
         self._executor_manager_thread = crew.tender
         _crews.add(crew)
+        # A child of multiprocessing waits for its children before the hooks of `threading` run.
+        util.Finalize(None, _close, args=(weakref.ref(crew),), exitpriority=20)
         # An executor that nobody holds any more takes no more calls; those that wait are done.
         weakref.finalize(self, crew.close).atexit = False
         return crew
@@ -403,6 +406,16 @@ def _next(begun: list[Any], rest: Iterator[Any], end: float | None) -> Any:
     begun.pop()
     begun[:0] = islice(rest, 1)
     return value
+
+
+def _by_value(context: Any) -> bool:
+    return getattr(context, "_by_value", False) or goes_by_value(context.get_start_method())
+
+
+def _close(reference: Any) -> None:
+    crew = reference()
+    if crew is not None:
+        crew.close()
 
 
 def _start_worker(context: Any, processes: dict[int, Any], target: Any, args: Any) -> Any:
