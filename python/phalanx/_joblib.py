@@ -1,7 +1,7 @@
 """Tells joblib, when it is loaded, that there is a backend named "phalanx".
 
-joblib looks for no plug-ins: whoever has a backend registers it. `import phalanx` does: at once if joblib is loaded, else
-as soon as it is. The backend itself is loaded when it is first asked for.
+joblib looks for no plug-ins: whoever has a backend registers it. `import phalanx` does: at once if joblib is loaded,
+else as soon as it is. The backend itself is loaded when it is first asked for.
 """
 
 from __future__ import annotations

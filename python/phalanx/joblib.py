@@ -22,7 +22,7 @@ import weakref
 from concurrent.futures import CancelledError
 
 import cloudpickle  # type: ignore[import-untyped]
-from joblib.parallel import (  # type: ignore[import-untyped]
+from joblib.parallel import (
     AutoBatchingMixin,
     FallbackToBackend,
     ParallelBackendBase,

@@ -21,4 +21,4 @@ class BareContext(SpawnContext):
 
     _by_value = True
 
-    Process = BareProcess  # type: ignore[assignment]
+    Process = BareProcess

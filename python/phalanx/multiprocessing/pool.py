@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Pool", "ThreadPool"]
 
 _std: Any = _std_pool
+# The original class, also when `install()` has put ours in its place. Programs ask `isinstance(pool, Pool)`.
+_StdPool: Any = _std.Pool
 
 CLOSE = _std.CLOSE
 INIT = _std.INIT
@@ -143,7 +145,7 @@ class _Verbs:
         return kind(pool, self._given.bind(func), iterable, chunksize, self._given)
 
 
-class Pool(_Verbs):
+class Pool(_Verbs, _StdPool):  # type: ignore[misc]
     """A pool of worker processes. See `multiprocessing.pool.Pool`.
 
     A worker that dies costs the task in its hands, whose caller gets `phalanx.WorkerDied`, and is replaced.
