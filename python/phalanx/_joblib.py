@@ -62,6 +62,8 @@ class _Finder:
 def _then_enter(run: Any) -> Any:
     def exec_module(module: Any) -> None:
         run(module)
+        if module.__name__ != _HOME:  # of a loader that has many modules
+            return
         _enter(module)
         if _Finder in sys.meta_path:
             sys.meta_path.remove(_Finder)
