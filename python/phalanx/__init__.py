@@ -19,10 +19,13 @@ __all__ = [
     "StartError",
     "WorkerDied",
     "__version__",
+    "get_reusable_executor",
     "install",
     "installed",
     "uninstall",
 ]
+
+from phalanx._joblib import announce as _announce
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from phalanx._install import uninstall as uninstall
     from phalanx._pool_errors import RemoteError as RemoteError
     from phalanx._pool_errors import WorkerDied as WorkerDied
+    from phalanx.concurrent.futures._reusable import get_reusable_executor as get_reusable_executor
     from phalanx.errors import DeadlockError as DeadlockError
     from phalanx.errors import OwnerDied as OwnerDied
     from phalanx.errors import PhalanxError as PhalanxError
@@ -42,12 +46,15 @@ _HOMES = {
     "installed": "phalanx._install",
     "uninstall": "phalanx._install",
     "DeadlockError": "phalanx.errors",
+    "get_reusable_executor": "phalanx.concurrent.futures._reusable",
     "OwnerDied": "phalanx.errors",
     "PhalanxError": "phalanx.errors",
     "RemoteError": "phalanx._pool_errors",
     "StartError": "phalanx.errors",
     "WorkerDied": "phalanx._pool_errors",
 }
+
+_announce()
 
 
 def __getattr__(name: str) -> object:

@@ -54,6 +54,19 @@ def queue_memory() -> int:
 _queue_memory = 0
 
 
+def blas_threads() -> int | None:
+    """`PHALANX_BLAS_THREADS`: threads of BLAS and OpenMP in each worker of a pool; unset (None), cores / workers.
+
+    0 leaves them as they are. Raises ValueError for anything but a number.
+    """
+    value = os.environ.get("PHALANX_BLAS_THREADS", "")
+    if not value:
+        return None
+    if not value.isdigit():
+        raise ValueError(f"PHALANX_BLAS_THREADS must be a number of threads or 0, not {value!r}")
+    return int(value)
+
+
 def _one_of(name: str, values: tuple[str, ...]) -> str:
     """The value of a variable; the first of `values` is the one for an empty or missing variable."""
     value = os.environ.get(name, "") or values[0]

@@ -1,7 +1,7 @@
 """A million tasks while a worker is killed every 50 ms: every result right, nothing done for another, memory flat.
 
-Run as a program: `python tests/faults/soak_pool.py [TASKS] [fork|spawn|forkserver] [bundles|tasks]`. It prints what it has
-counted, and fails on a wrong result, a lost one beyond those in the hands of the dead, or memory that grows.
+Run as a program: `python tests/faults/soak_pool.py [TASKS] [fork|spawn|forkserver] [bundles|tasks]`. It prints what it
+has counted, and fails on a wrong result, a lost one beyond those in the hands of the dead, or memory that grows.
 """
 
 from __future__ import annotations

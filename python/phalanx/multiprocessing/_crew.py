@@ -19,7 +19,7 @@ import time
 from collections import deque
 
 from phalanx import _core
-from phalanx.multiprocessing import _start, _worker
+from phalanx.multiprocessing import _blas, _shared, _start, _worker
 from phalanx.multiprocessing._bundles import Bundle
 from phalanx.multiprocessing._job import Job
 from phalanx.multiprocessing._named import Packed
@@ -61,7 +61,10 @@ class Crew:
         by_value: bool = False,
         lazy: bool = False,
         forget: Callable[[Any], None] | None = None,
+        threads: int | None = None,
     ) -> None:
+        self._threads = threads or _blas.share(size, processors())  # of BLAS in each worker
+        _blas.prepare()
         self._start = start  # (target, args) -> a started process
         self.size = size
         self._style = style
@@ -75,6 +78,7 @@ class Crew:
         self.board = _core.Board()
         self._table = _core.SharedTable(True)
         self._functions: dict[Any, int] = {}
+        self._shared = 0  # the number of the last shared object; they go down, functions go up
         self._near, self._far = socket.socketpair()
         self._near.setblocking(False)
         self._bell = self._far.fileno()
@@ -109,7 +113,7 @@ class Crew:
         taken = set(self._seats.values())
         seat = next(seat for seat in range(len(taken) + 1) if seat not in taken)
         end = (self._initializer, self._initargs, self._max_tasks)
-        args = (self.board, self._far, self._table.place(), self._reports, self._style, seat, *end)
+        args = (self._threads, self.board, self._far, self._table.place(), self._reports, self._style, seat, *end)
         worker = self._start(_begin, args)
         self.workers.append(worker)
         self._seats[worker] = seat
@@ -220,6 +224,22 @@ class Crew:
             self._table.set(number, function)
             self._functions[function] = number
         return (mode, number, *rest)
+
+    def share(self, thing: Any) -> int:
+        """Put an object where every worker finds it; return its number."""
+        with self._lock:
+            number = self._shared = self._shared - 1
+            if self._by_value:
+                thing = _cloud(thing)
+            try:
+                self._table.set(number, thing)
+            except (pickle.PicklingError, AttributeError, TypeError) as refused:
+                try:
+                    whole = _cloud(thing)
+                except Exception:  # as for a task
+                    raise refused from None
+                self._table.set(number, whole)
+            return number
 
     def _post(self, job: Job) -> bool:
         """Under the lock: put a job on the board. False: there is no room."""
@@ -756,6 +776,7 @@ _FUNCTION = type(lambda: None)
 
 
 def _begin(
+    threads: int | None,
     board: Any,
     bell: Any,
     place: Any,
@@ -767,6 +788,8 @@ def _begin(
     max_tasks: Any,
 ) -> None:
     functions = _core.SharedTable.find(*place)
+    _blas.hold(threads)
+    _shared.arrive(functions)
     _worker.run(board, bell, functions, reports, style, seat, initializer, initargs, max_tasks)
 
 

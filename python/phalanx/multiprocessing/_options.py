@@ -6,6 +6,8 @@ import sys
 import time
 from itertools import count
 
+from phalanx.multiprocessing._shared import Bound
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +50,15 @@ class Options:
         self._numbers = count()
         # Nothing is asked for single tasks, which may travel together then.
         self.are_plain = timeout is None and not retries and memory is None and seed is None
+        self._shared: tuple[int, Any] | None = None
+
+    def share(self, number: int, thing: Any) -> None:
+        """Give every call an object before its arguments; `number` is where the workers find it."""
+        self._shared = (number, thing)
+
+    def bind(self, function: Any) -> Any:
+        """The function as it is to be called."""
+        return Bound(function, *self._shared) if self._shared is not None else function
 
     def apply(self, job: Job, at: int | None = None) -> Job:
         """Give them to a job, whose first item is number `at`; without it, the next number of this view."""

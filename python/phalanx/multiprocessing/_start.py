@@ -147,7 +147,11 @@ def pickled_start(popen: Any, process: Any, report: Callable[[], Any]) -> memory
     _context.set_spawning_popen(popen)
     try:
         quiet = getattr(process, "_is_worker", False)  # whose pool tells
-        reduction.dump(preparation_data(process._name, report(), quiet), buffer)
+        data = preparation_data(process._name, report(), quiet)
+        if getattr(process, "_without_main", False):
+            for name in ("init_main_from_path", "init_main_from_name"):
+                data.pop(name, None)
+        reduction.dump(data, buffer)
         reduction.dump(process, buffer)
     finally:
         _context.set_spawning_popen(None)

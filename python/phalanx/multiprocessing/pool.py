@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Pool", "ThreadPool"]
 
 _std: Any = _std_pool
+# The original class, also when `install()` has put ours in its place. Programs ask `isinstance(pool, Pool)`.
+_StdPool: Any = _std.Pool
 
 CLOSE = _std.CLOSE
 INIT = _std.INIT
@@ -70,7 +72,7 @@ class _Verbs:
         pool = self._whole()
         pool._check_running()
         result = AsyncResult(pool, callback, error_callback)
-        job = Call(result, func, tuple(args), kwds or None)
+        job = Call(result, self._given.bind(func), tuple(args), kwds or None)
         result._job = job
         pool._crew.submit(self._given.apply(job))
         return result
@@ -121,6 +123,7 @@ class _Verbs:
         pool._check_running()
         if chunksize is not None and chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        func = self._given.bind(func)
         return MapResult(pool, func, list(iterable), mode, chunksize, self._given, callback, error_callback)
 
     def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1) -> IMapIterator:
@@ -139,10 +142,10 @@ class _Verbs:
         pool._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        return kind(pool, func, iterable, chunksize, self._given)
+        return kind(pool, self._given.bind(func), iterable, chunksize, self._given)
 
 
-class Pool(_Verbs):
+class Pool(_Verbs, _StdPool):  # type: ignore[misc]
     """A pool of worker processes. See `multiprocessing.pool.Pool`.
 
     A worker that dies costs the task in its hands, whose caller gets `phalanx.WorkerDied`, and is replaced.
@@ -227,6 +230,7 @@ class Pool(_Verbs):
         seed: int | None = None,
         progress: bool = False,
         on_progress: Callable[[int, int | None], object] | None = None,
+        shared: Any = None,
     ) -> PoolView:
         """Return a view of this pool whose tasks have these options; every verb works on it.
 
@@ -241,8 +245,14 @@ class Pool(_Verbs):
           not depend on the workers. Not for threads.
         - progress: show how many items of a map have ended, by tqdm if it is installed.
         - on_progress: called with the number of items that have ended, and of all of them or None.
+        - shared: an object that goes once to each worker, as it is now, and is the first argument of every call. It
+          stays there until the pool ends. Threads get the object itself.
         """
-        return PoolView(self, Options(timeout, retries, memory, seed, progress, on_progress))
+        given = Options(timeout, retries, memory, seed, progress, on_progress)
+        if shared is not None:
+            self._check_running()
+            given.share(self._crew.share(shared), shared)
+        return PoolView(self, given)
 
     def statistics(self) -> list[dict[str, Any]]:
         """What the workers have done so far, a dict for each seat of the pool.

@@ -1,7 +1,8 @@
 """The standard `concurrent.futures` with futures and thread pools in Rust.
 
 `Future` and `ThreadPoolExecutor` are subclasses of the standard ones, so `isinstance`, `asyncio.wrap_future` and
-`loop.set_default_executor` accept them. `ProcessPoolExecutor` and the rest are the standard library's own.
+`loop.set_default_executor` accept them. `ProcessPoolExecutor` is ours too; the rest, `InterpreterPoolExecutor` of
+Python 3.14 among it, is the standard library's own.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def __getattr__(name: str) -> object:
         from phalanx.concurrent.futures.process import ProcessPoolExecutor
 
         return ProcessPoolExecutor
-    # What is not rebuilt here is the standard library's, process pools among it, and is loaded only when asked for.
+    # What is not rebuilt here is the standard library's and is loaded only when asked for.
+    if name == "InterpreterPoolExecutor" and not hasattr(_std, name):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}: it needs Python 3.14")
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(_std, name)

@@ -14,6 +14,7 @@ from collections import deque
 from concurrent.futures import CancelledError
 from functools import partial
 from itertools import count, islice
+from multiprocessing import util
 from time import monotonic
 
 from phalanx.concurrent.futures._base import Future
@@ -148,6 +149,8 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
 
     __module__ = "concurrent.futures.process"
 
+    _threads: int | None = None  # of BLAS in each worker; None: cores / workers
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -209,7 +212,8 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             reports=self._mp_context.SimpleQueue(),
             lazy=self._safe_to_dynamically_spawn_children,
             forget=partial(_forget_worker, self._processes),
-            by_value=goes_by_value(self._mp_context.get_start_method()),
+            by_value=_by_value(self._mp_context),
+            threads=self._threads,
         )
         # First: a forked worker that submits to this executor finds the crew that it belongs to.
         self._crew = crew
@@ -218,6 +222,8 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         crew.tend(f"phalanx-executor-{next(_names)}", daemon=False)
         self._executor_manager_thread = crew.tender
         _crews.add(crew)
+        # A child of multiprocessing waits for its children before the hooks of `threading` run.
+        util.Finalize(None, _close, args=(weakref.ref(crew),), exitpriority=20)
         # An executor that nobody holds any more takes no more calls; those that wait are done.
         weakref.finalize(self, crew.close).atexit = False
         return crew
@@ -229,19 +235,22 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         """
         return self._submit(PLAIN, None, _worker.CALL, fn, args, kwargs or None)
 
+    def _ready(self) -> Crew:
+        """Under the lock: the crew, if it takes calls."""
+        crew = self._crew
+        if crew is not None and crew.broken is not None:
+            raise BrokenProcessPool(str(crew.broken)) from crew.broken
+        if self._shutdown_thread:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if _ending:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        return self._begin() if crew is None else crew
+
     def _submit(self, given: Options, at: int | None, mode: int, fn: Any, first: Any, second: Any) -> ProcessFuture:
         with self._shutdown_lock:
-            crew = self._crew
-            if crew is not None and crew.broken is not None:
-                raise BrokenProcessPool(str(crew.broken)) from crew.broken
-            if self._shutdown_thread:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            if _ending:
-                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-            if crew is None:
-                crew = self._begin()
+            crew = self._ready()
             future = ProcessFuture()
-            job = _Call(future, mode, fn, first, second)
+            job = _Call(future, mode, given.bind(fn), first, second)
             future._crew = crew
             future._job = job
             crew.submit(given.apply(job, at))
@@ -297,9 +306,15 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         seed: int | None = None,
         progress: bool = False,
         on_progress: Callable[[int, int | None], object] | None = None,
+        shared: Any = None,
     ) -> ExecutorView:
         """Return a view of this executor whose calls have these options: see `Pool.options`."""
-        return ExecutorView(self, Options(timeout, retries, memory, seed, progress, on_progress))
+        given = Options(timeout, retries, memory, seed, progress, on_progress)
+        if shared is not None:
+            with self._shutdown_lock:
+                crew = self._ready()
+            given.share(crew.share(shared), shared)
+        return ExecutorView(self, given)
 
     def statistics(self) -> list[dict[str, Any]]:
         """What the workers have done so far: see `phalanx.multiprocessing.pool.Pool.statistics`."""
@@ -478,6 +493,16 @@ class _Map:
         self._futures.popleft()
         self._submit(1)
         return value
+
+
+def _by_value(context: Any) -> bool:
+    return getattr(context, "_by_value", False) or goes_by_value(context.get_start_method())
+
+
+def _close(reference: Any) -> None:
+    crew = reference()
+    if crew is not None:
+        crew.close()
 
 
 def _start_worker(context: Any, processes: dict[int, Any], target: Any, args: Any) -> Any:
