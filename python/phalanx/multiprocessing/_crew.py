@@ -19,10 +19,9 @@ import time
 from collections import deque
 
 from phalanx import _core
-from phalanx.multiprocessing import _blas, _shared, _start, _worker
+from phalanx.multiprocessing import _blas, _shared, _start, _travel, _worker
 from phalanx.multiprocessing._bundles import Bundle
 from phalanx.multiprocessing._job import Job
-from phalanx.multiprocessing._named import Packed
 from phalanx.multiprocessing._reasons import reason as reason_of
 
 TYPE_CHECKING = False
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from phalanx._pool_errors import RemoteError, WorkerDied
+    from phalanx._pool_errors import WorkerDied
 
 __all__ = ["Crew", "cancel", "goes_by_value", "processors"]
 
@@ -214,7 +213,7 @@ class Crew:
         """The task as it goes to a worker: functions of modules by number, or all of it by value."""
         assert job.task is not None
         if job.by_value or self._by_value:
-            return _cloud(job.task)
+            return _travel.by_value(job.task)
         mode, function, *rest = job.task
         if type(function) is not _FUNCTION:
             return job.task
@@ -230,12 +229,12 @@ class Crew:
         with self._lock:
             number = self._shared = self._shared - 1
             if self._by_value:
-                thing = _cloud(thing)
+                thing = _travel.by_value(thing)
             try:
                 self._table.set(number, thing)
             except (pickle.PicklingError, AttributeError, TypeError) as refused:
                 try:
-                    whole = _cloud(thing)
+                    whole = _travel.by_value(thing)
                 except Exception:  # as for a task
                     raise refused from None
                 self._table.set(number, whole)
@@ -250,12 +249,12 @@ class Crew:
                 slot = self.board.post(self._encodable(job))
             except (pickle.PicklingError, AttributeError, TypeError) as refused:
                 try:
-                    whole = _cloud(job.task)
+                    whole = _travel.by_value(job.task)
                 except Exception:  # not by value either, or cloudpickle is missing: what pickle said is clearer
                     raise refused from None
                 slot = self.board.post(whole)
         except Exception as error:
-            _explain(error, job)
+            _travel.explain_task(error, job)
             self._misfits.append((job, error))
             return True
         if slot is None:
@@ -388,7 +387,7 @@ class Crew:
             else:
                 task = job.describe()
                 self._end(job)
-                error, remote = _rebuilt(value, task) if kind == 1 else (_unreadable(value, task), None)
+                error, remote = _travel.rebuilt(value, task) if kind == 1 else (_travel.unreadable(value, task), None)
                 job.fail(error, remote)
             del job, value
         if anything:
@@ -500,7 +499,7 @@ class Crew:
                 self._early = 0
             else:
                 name = _worker.name_of(self._initializer)
-                error, remote = _rebuilt(failure, f"the initializer {name}")
+                error, remote = _travel.rebuilt(failure, f"the initializer {name}")
                 self._break(error, remote, f"the initializer {name} raised {failure[2]} in a worker: {failure[3]}")
 
     def _break(self, error: BaseException | None, remote: str | None, text: str | None) -> None:
@@ -508,7 +507,7 @@ class Crew:
         with self._lock:
             if self.broken is not None:
                 return
-            broken = error if error is not None and text is None else _told(error, remote, text or "")
+            broken = error if error is not None and text is None else _travel.told(error, remote, text or "")
             self.broken = broken
             jobs = self._drop_all()
         for job in jobs:
@@ -791,59 +790,3 @@ def _begin(
     _blas.hold(threads)
     _shared.arrive(functions)
     _worker.run(board, bell, functions, reports, style, seat, initializer, initargs, max_tasks)
-
-
-def _cloud(thing: Any) -> Packed:
-    import cloudpickle  # type: ignore[import-untyped]
-
-    return Packed(cloudpickle.dumps(thing, 5))
-
-
-def _explain(error: Exception, job: Job) -> None:
-    """Note on what pickling has raised which part of the task it speaks of."""
-    from phalanx.multiprocessing._why import explain
-
-    assert job.task is not None
-    what = job.describe()
-    explain(error, job.task[2], f"the arguments of {what}")
-    if job.task[3]:
-        explain(error, job.task[3], f"the keywords of {what}")
-
-
-def _rebuilt(failure: _worker.Failure, task: str) -> tuple[BaseException, str | None]:
-    """The exception of a failure, and the worker's traceback."""
-    from phalanx._pool_errors import RemoteError
-
-    packed, trace, name, text, what = failure
-    if what == _worker.LOADING:
-        error: BaseException = RemoteError(
-            f"{task} could not be loaded by a worker: {name}: {text}", type_name=name, text=text, traceback=trace
-        )
-        return error, trace
-    if packed is not None:
-        try:
-            error = pickle.loads(packed)
-        except Exception:
-            pass
-        else:
-            return error, trace
-    message = (
-        f"{task} raised {name}: {text}\nhint: this exception cannot be pickled; the worker's traceback is its cause"
-    )
-    return RemoteError(message, type_name=name, text=text, traceback=trace), trace
-
-
-def _unreadable(error: BaseException, task: str) -> RemoteError:
-    name = type(error).__name__
-    return _told(error, None, f"the result of {task} could not be loaded here: {name}: {error}")
-
-
-def _told(error: BaseException | None, remote: str | None, text: str) -> RemoteError:
-    # Not at the top: the module of its base class is one that `install()` patches with a class made of this one.
-    from phalanx._pool_errors import RemoteError
-
-    if error is None:
-        return RemoteError(text)
-    told = RemoteError(text, type_name=type(error).__name__, text=str(error), traceback=remote or "")
-    told.__cause__ = error
-    return told
