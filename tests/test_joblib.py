@@ -7,17 +7,27 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import phalanx
+from phalanx.concurrent.futures import _reusable
 
 joblib = pytest.importorskip("joblib", reason="joblib is not installed")
 Parallel, delayed = joblib.Parallel, joblib.delayed
 
 # joblib's own resource tracker and sklearn speak in warnings of their own.
 pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_workers_stay() -> Iterator[None]:
+    """Other tests count processes."""
+    yield
+    if _reusable._current is not None:
+        _reusable._current.shutdown()
 
 
 def square(x: int) -> int:

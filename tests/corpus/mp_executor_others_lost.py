@@ -9,15 +9,17 @@ import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
 
-gate = None
+gate = go = None
 
 
-def share(lock):
-    global gate
-    gate = lock
+def share(*locks):
+    global gate, go
+    gate, go = locks
 
 
 def die():
+    go.acquire()
+    go.release()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -28,11 +30,13 @@ def square(number):
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
-    lock = multiprocessing.Lock()
+    lock, start = multiprocessing.Lock(), multiprocessing.Lock()
     lock.acquire()
-    with ProcessPoolExecutor(2, initializer=share, initargs=(lock,)) as executor:
+    start.acquire()
+    with ProcessPoolExecutor(2, initializer=share, initargs=(lock, start)) as executor:
         victim = executor.submit(die)
         others = [executor.submit(square, number) for number in range(19)]
+        start.release()
         lost = type(victim.exception()).__name__
         lock.release()
         right = sum(not other.exception() and other.result() == number**2 for number, other in enumerate(others))

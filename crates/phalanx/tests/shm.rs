@@ -114,7 +114,7 @@ fn what_is_freed_is_used_again() {
 #[test]
 fn what_is_discarded_is_gone_and_nothing_else() {
     alone("what_is_discarded_is_gone_and_nothing_else", || {
-        const LEN: usize = 40 * UNIT as usize;
+        const LEN: usize = 40 * UNIT;
         let before = used();
         let (neighbour, block) = (heap::allocate(LEN).unwrap(), heap::allocate(LEN).unwrap());
         content(neighbour).fill(7);
