@@ -337,6 +337,11 @@ def _warm_up() -> None:
         block = shared_memory.SharedMemory(create=True, size=1)
         block.close()
         block.unlink()
+    if os.environ.get("PHALANX_FAULTS_SHARER"):
+        one, other = ctx.Pipe()
+        box = ctx.SimpleQueue()
+        box.put(one)
+        box.get().close(), one.close(), other.close(), box.close()
     if os.environ.get("PHALANX_FAULTS_POOL"):
         importlib.import_module("tests.faults.pool_stage").warm_up()
 

@@ -17,11 +17,14 @@ disorder  items of one putter that one getter got in another order
 blocked   processes that did not end
 violated  two holders of one lock, an increment lost, a permit too many, a barrier passed by halves
 errors    exceptions that should not have been
+
+At the end it says what the storm has left in the root: descriptors, children, threads, bytes of the arena.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import mmap
 import os
@@ -84,7 +87,7 @@ class Book:
     """Counters and bytes that all processes of a round share. Each has one writer."""
 
     def __init__(self, size: int) -> None:
-        self._map = mmap.mmap(-1, size)
+        self._map = mmap.mmap(-1, (size + 7) // 8 * 8)
         self.bytes = memoryview(self._map)
         self.words = self.bytes.cast("q")
 
@@ -468,10 +471,13 @@ def guest(me: int, times: int, semaphore: Any, permits: int, many: int, pids: in
     yields = 0.3 * (me & 1)
     for n in range(times):
         semaphore.acquire()
-        book.words[INSIDE + me] = 1
-        inside = [i for i in range(many) if book.words[INSIDE + i]]
-        if len(inside) > permits and sum(not gone(book.words[pids + i]) for i in inside) > permits:
-            book.words[SPOILT + me] += 1
+        book.words[INSIDE + me] = n + 1
+        inside = [(i, visit) for i in range(many) if (visit := book.words[INSIDE + i])]
+        if len(inside) > permits:
+            # One may have gone and another come while we looked: who is still there was there together.
+            together = [i for i, visit in inside if book.words[INSIDE + i] == visit]
+            if sum(not gone(book.words[pids + i]) for i in together) > permits:
+                book.words[SPOILT + me] += 1
         if chance.random() < yields:
             os.sched_yield()
         book.words[INSIDE + me] = 0
@@ -611,6 +617,27 @@ def play(kind: str, seed: int, items: int, limit: float = LIMIT) -> Tally:
     return round_.tally
 
 
+def census() -> dict[str, int]:
+    """What the root has, and the system keeps."""
+    gc.collect()
+    files = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            files.append(os.readlink(f"/proc/self/fd/{name}"))
+        except OSError:
+            pass  # the one that lists
+    children = [
+        task / "children" for task in Path("/proc/self/task").glob("*") if (task / "children").exists()
+    ]  # zombies too
+    return {
+        "descriptors": len(files),
+        "memfds": sum("memfd:" in file for file in files),
+        "children": sum(len(file.read_text().split()) for file in children),
+        "threads": len(os.listdir("/proc/self/task")),
+        "bytes": _core.shared_usage()[0] if _core else 0,
+    }
+
+
 COLUMNS = [
     "rounds",
     "killed",
@@ -638,6 +665,9 @@ def main(arguments: list[str] | None = None) -> int:
     kinds = options.kinds.split(",")
     tallies = {kind: Tally() for kind in kinds}
     share = max(20, options.items // options.rounds)
+    for kind in kinds:
+        play(kind, 0, 20)  # what is made once and kept
+    before = census()
     for n in range(options.rounds):
         kind = kinds[n % len(kinds)]
         tally = play(kind, options.seed * 1_000_003 + n, share, options.limit)
@@ -653,7 +683,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{kind:15}" + "".join(f"{getattr(tally, name):9}" for name in COLUMNS))
         if tally is not total:
             total.add(tally)
-    return 1 if total.bad() else 0
+    after = census()
+    left = {name: number - before[name] for name, number in after.items()}
+    print("left: " + ", ".join(f"{number} {name}" for name, number in left.items()))
+    return 1 if total.bad() or any(number > 0 for number in left.values()) else 0
 
 
 if __name__ == "__main__":

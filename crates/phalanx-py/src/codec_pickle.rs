@@ -14,6 +14,8 @@ use crate::codec::{self, Encoded, INLINE, PICKLED, PICKLED_BUFFERS, Room};
 use crate::codec_decode::malformed;
 use crate::raw::{self, Obj};
 use crate::slot::Slot;
+use phalanx::shm::riders::{self, Gathered};
+use phalanx::shm::{self, Handle};
 use pyo3::ffi;
 use std::ffi::{CStr, c_char};
 use std::ptr;
@@ -109,6 +111,8 @@ pub struct Plan {
     keep: Obj,
     head: Vec<u8>,
     pieces: Vec<Piece>,
+    /// Handles in the pickle, which are to ride in its block.
+    riders: Option<Gathered>,
 }
 
 impl Plan {
@@ -119,6 +123,7 @@ impl Plan {
             keep,
             head: Vec::new(),
             pieces: Vec::new(),
+            riders: None,
         }
     }
 
@@ -146,6 +151,11 @@ impl Plan {
     /// How many bytes there are.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Which handles are to ride in the block that it is copied to.
+    pub fn riders(&self) -> &[Handle] {
+        self.riders.as_deref().unwrap_or(&[])
     }
 
     /// Copies everything to `to`. Need not be attached.
@@ -179,18 +189,18 @@ impl Plan {
         }
     }
 
-    /// Into the room if it fits.
+    /// Into the room if it fits, and nothing rides with it: that takes a block.
     ///
     /// # Safety
     /// As [`codec::encode`].
     pub unsafe fn settle(self: Box<Self>, out: &mut Room) -> Encoded {
         let (kind, len) = (self.kind, self.len);
         let plan = Box::into_raw(self);
-        if len > INLINE {
-            return Encoded::Large(plan);
-        }
-        // SAFETY: it fits; the plan is freed once.
+        // SAFETY: it is ours, and fits; the plan is freed once.
         unsafe {
+            if len > INLINE || !(*plan).riders().is_empty() {
+                return Encoded::Large(plan);
+            }
             (*plan).write(out.as_mut_ptr().cast());
             Self::free(plan);
         }
@@ -260,19 +270,21 @@ pub unsafe fn pickled(object: Obj, out: &mut Room) -> Encoded {
             return Plan::whole(PICKLED, pickle, codec::bytes_of(pickle)).settle(out);
         }
         // What is put while a process object is pickled is not for that process.
-        let before = phalanx::shm::pack_for(0);
+        let before = shm::pack_for(0);
+        riders::gather();
         let dumped = raw::call(dump, [object]);
-        phalanx::shm::pack_for(before);
+        let riders = riders::gathered();
+        shm::pack_for(before);
         if dumped.is_null() {
             return Encoded::Failed;
         }
-        match plan_of(dumped) {
-            Some(plan) => plan.settle(out),
-            None => {
-                raw::release(dumped);
-                Encoded::Failed
-            }
+        if let Some(mut plan) = plan_of(dumped) {
+            plan.riders = Some(riders);
+            return plan.settle(out);
         }
+        drop(riders);
+        raw::release(dumped);
+        Encoded::Failed
     }
 }
 

@@ -92,6 +92,8 @@ fn every_point_is_visited() {
         "offer",
         "recover",
         "mend",
+        "riders.load",
+        "riders.unload",
         // tests/shared.rs
         "mourn",
         // tests/table.rs

@@ -12,6 +12,7 @@ import io
 import multiprocessing.connection as _std
 import os
 import struct
+import sys
 from multiprocessing import AuthenticationError, BufferTooShort, reduction
 from multiprocessing.connection import answer_challenge, deliver_challenge, wait
 
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 _CHUNK = 1 << 20  # at most so many bytes are made room for before they have come
+
+# Descriptors in messages of this process: the numbers under which they wait to be fetched, and the names of their ends.
+_lent: dict[int, tuple[int, int]] = {}
 
 
 class Connection(_std.Connection):
@@ -122,7 +126,15 @@ class PipeConnection(_core.PipeEnd, Connection):
         """Made by `Pipe` and by unpickling."""
 
     def __del__(self) -> None:
-        """The native half ends by itself."""
+        """Take back what was lent; the native half ends by itself."""
+        if _lent:
+            _take_back()
+
+    def close(self) -> None:
+        """Let go of it in this process. Harmless when repeated."""
+        super().close()
+        if _lent:
+            _take_back()
 
     @property
     def _handle(self) -> int | None:
@@ -195,14 +207,29 @@ class PipeConnection(_core.PipeEnd, Connection):
             raise OSError("handle is closed")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        socket, other = self._files()
+        if _lent:
+            _take_back()
+        state, (socket, other) = self._pack(), self._files()
         files = reduction.DupFd(socket), None if other is None else reduction.DupFd(other)
-        return _rebuild, (type(self), self._pack(), *files)
+        # What goes to a new process with its arguments has no numbers.
+        _lent.update((file._id[1], self._name()) for file in files if hasattr(file, "_id"))
+        return _rebuild, (type(self), state, *files)
 
 
 def _rebuild(cls: type[PipeConnection], state: Any, socket: Any, other: Any) -> PipeConnection:
     end: PipeConnection = cls._unpack(state, socket.detach(), None if other is None else other.detach())
     return end
+
+
+def _take_back() -> None:
+    """Close the descriptors in messages that are lost, with a getter that was killed over one or with a queue."""
+    sharer: Any = sys.modules["multiprocessing.resource_sharer"]
+    for number, name in list(_lent.items()):
+        if not PipeConnection._may_travel(*name) and _lent.pop(number, None):
+            # None: it was fetched. Without the sharer's lock, as the sharer itself: we may be inside a finalizer.
+            _, close = sharer._resource_sharer._cache.pop(number, (None, None))
+            if close is not None:
+                close()
 
 
 def Pipe(duplex: bool = True) -> tuple[PipeConnection, PipeConnection]:

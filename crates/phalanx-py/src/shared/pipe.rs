@@ -271,6 +271,17 @@ impl PipeEnd {
         Ok((self.bell(), (other != NO_FILE).then_some(other as i32)))
     }
 
+    /// The name of this end: what `_may_travel` takes.
+    fn _name(&self) -> (u64, u64) {
+        (self.mine.offset, self.mine.serial)
+    }
+
+    /// May the end of that name be in a message of this process that nobody has unpickled yet?
+    #[staticmethod]
+    fn _may_travel(offset: u64, serial: u64) -> bool {
+        shm::riders::may_travel(Name { offset, serial })
+    }
+
     /// The handles for a pickle.
     fn _pack(&self) -> PyResult<State> {
         self.check_open()?;

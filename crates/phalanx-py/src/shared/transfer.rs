@@ -8,7 +8,7 @@ use crate::raw::{self, Obj, Patience};
 use phalanx::channel::{self, Item, Payload, Record, Ring};
 use phalanx::shm::heap;
 use phalanx::shm::point::{Point, reach};
-use phalanx::shm::{Name, OBJECT_HEAD};
+use phalanx::shm::{Name, OBJECT_HEAD, riders};
 use phalanx::wait::{self, Enders, How, Reason, Stopped};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -341,8 +341,8 @@ pub unsafe fn written(plan: *mut Plan) -> Option<(u8, Payload)> {
 pub unsafe fn write_behind(plan: *mut Plan, head: usize) -> Option<u64> {
     // SAFETY: the plan is ours and freed once; the block is ours.
     unsafe {
-        let len = (*plan).len();
-        let Ok(offset) = heap::allocate(head + len) else {
+        let (len, riders) = ((*plan).len(), (*plan).riders());
+        let Ok(offset) = heap::allocate(riders::size_with(head + len, riders.len())) else {
             Plan::free(plan);
             object::no_memory().restore(Python::assume_attached());
             return None;
@@ -356,6 +356,7 @@ pub unsafe fn write_behind(plan: *mut Plan, head: usize) -> Option<u64> {
         } else {
             (*plan).write(to);
         }
+        riders::load(offset, riders);
         Plan::free(plan);
         Some(offset)
     }
@@ -433,10 +434,15 @@ unsafe fn large(kind: u8, payload: Payload, bytes_wanted: bool) -> Obj {
         let mapped = payload.len >= MAPPED && kind == codec::PICKLED_BUFFERS && !bytes_wanted;
         if mapped && let Some((owner, bytes)) = block::block(Python::assume_attached(), payload) {
             let object = codec::decode_block(kind, &*bytes, owner);
+            // The block stays as long as a view of it, its riders do not.
+            riders::unload(payload.offset);
             raw::release(owner);
             return object;
         }
         let (from, len) = (payload_bytes(payload.offset), payload.len as usize);
+        if bytes_wanted {
+            riders::keep(payload.offset);
+        }
         let as_it_is = match kind {
             codec::BYTES | codec::BYTEARRAY => !bytes_wanted,
             codec::MESSAGE | codec::PICKLED => bytes_wanted,

@@ -2,9 +2,9 @@
 
 use super::arena::{Arena, arena};
 use super::heap::{self, Full, OBJECT};
-use super::layout::{Object, SEATS};
+use super::layout::{Block, Object, SEATS};
 use super::point::{Point, reach};
-use super::tree;
+use super::{riders, tree};
 use crate::prim::{AtomicBool, Guarded, Ordering};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ thread_local! {
 
 /// In a number from [`Handle::pack`]: above this bit stands the process that it is meant for.
 const TO: u32 = 48;
+/// In a number from [`Handle::pack`]: the handle rides in the block of its message.
+const RIDES: u64 = 1 << 47;
 
 /// What this process has taken up of the handles meant for it, until it begins: see [`begin`].
 static KEPT: Guarded<Vec<Handle>> = Guarded::new(Vec::new());
@@ -58,15 +60,20 @@ pub struct Name {
 impl Name {
     /// Does any process hold it, or is a handle on its way?
     pub fn is_held(self) -> bool {
+        self.is_there_and(is_held)
+    }
+
+    /// Is a handle on its way, pickled and not yet unpickled?
+    pub fn is_on_its_way(self) -> bool {
+        self.is_there_and(|object| is_on_its_way(&object.block))
+    }
+
+    fn is_there_and(self, what: impl FnOnce(&Object) -> bool) -> bool {
         arena().is_some_and(|arena| {
             let object = object(arena, self.offset);
             object.block.owner.load(Ordering::Acquire) == OBJECT
                 && object.block.serial.load(Ordering::Relaxed) == self.serial
-                && (object.block.transit.load(Ordering::Acquire) != 0
-                    || object
-                        .holders
-                        .iter()
-                        .any(|word| word.load(Ordering::Acquire) != 0))
+                && what(object)
         })
     }
 }
@@ -83,6 +90,19 @@ pub enum Stale {
 fn object(arena: &Arena, offset: u64) -> &Object {
     // SAFETY: an object's block is 64-byte aligned, inside the file, at least that long, and all atomics.
     unsafe { &*arena.at(offset as usize).cast::<Object>() }
+}
+
+fn is_on_its_way(block: &Block) -> bool {
+    block.transit.load(Ordering::Acquire) != 0 || block.riding.load(Ordering::Acquire) != 0
+}
+
+fn is_held(object: &Object) -> bool {
+    // First who may take it up, then who has: a handle that is taken up meanwhile is seen here or there.
+    is_on_its_way(&object.block)
+        || object
+            .holders
+            .iter()
+            .any(|word| word.load(Ordering::Acquire) != 0)
 }
 
 impl Handle {
@@ -103,6 +123,7 @@ impl Handle {
         let object = object(arena, offset);
         object.block.kind.store(kind, Ordering::Relaxed);
         object.block.transit.store(0, Ordering::Relaxed);
+        object.block.riding.store(0, Ordering::Relaxed);
         let serial = arena.header().last_serial.fetch_add(1, Ordering::Relaxed) + 1;
         object.block.serial.store(serial, Ordering::Relaxed);
         object
@@ -137,7 +158,8 @@ impl Handle {
     }
 
     /// The number that stands for the object in a pickle; one [`Handle::unpack`] is expected for it. Meant for a process
-    /// (see [`pack_for`]), that one holds the object from now on, as long as it lives or is expected.
+    /// (see [`pack_for`]), that one holds the object from now on, as long as it lives or is expected. Meant for a message
+    /// (see [`riders::gather`]), the object stays as long as the message, and it may be taken up any number of times.
     pub fn pack(&self) -> ([u64; 2], u64) {
         let Some(arena) = arena() else { return ([0; 2], 0) };
         let to = FOR.get();
@@ -145,6 +167,9 @@ impl Handle {
         if to != 0 && (seat as usize) < SEATS {
             set(arena, self.offset, seat);
             return (arena.tree(), self.offset | u64::from(to) << TO);
+        }
+        if riders::joins(self) {
+            return (arena.tree(), self.offset | RIDES);
         }
         object(arena, self.offset)
             .block
@@ -158,7 +183,7 @@ impl Handle {
     /// # Errors
     /// [`Stale`]: another tree, or no object of `kind` at that place.
     pub fn unpack(tree: [u64; 2], packed: u64, kind: u32) -> Result<Self, Stale> {
-        let (offset, to) = (packed & ((1 << TO) - 1), packed >> TO);
+        let (offset, to) = (packed & (RIDES - 1), packed >> TO);
         let arena = arena()
             .filter(|arena| arena.tree() == tree)
             .ok_or(Stale::OtherTree)?;
@@ -178,6 +203,9 @@ impl Handle {
                 let kept = handle.clone();
                 KEPT.with(|all| all.push(kept));
             }
+            return Ok(handle);
+        }
+        if packed & RIDES != 0 {
             return Ok(handle);
         }
         let _ = there
@@ -230,14 +258,7 @@ impl Handle {
 
     /// Does any process but the dead ones hold it, or is a handle on its way?
     pub fn is_held(&self) -> bool {
-        arena().is_some_and(|arena| {
-            let object = object(arena, self.offset);
-            object.block.transit.load(Ordering::Acquire) != 0
-                || object
-                    .holders
-                    .iter()
-                    .any(|word| word.load(Ordering::Acquire) != 0)
-        })
+        arena().is_some_and(|arena| is_held(object(arena, self.offset)))
     }
 }
 
@@ -298,7 +319,7 @@ pub fn holders(offset: u64) -> Vec<u32> {
     if object.block.owner.load(Ordering::Acquire) != OBJECT {
         return all;
     }
-    if object.block.transit.load(Ordering::Acquire) != 0 {
+    if is_on_its_way(&object.block) {
         all.push(0);
     }
     for (at, word) in object.holders.iter().enumerate() {
@@ -326,21 +347,43 @@ fn let_go(arena: &Arena, offset: u64, seat: u32) -> bool {
         let word = word.load(Ordering::Acquire);
         (if word_at == at { word & !bit } else { word }) != 0
     });
-    if others || object.block.transit.load(Ordering::Acquire) != 0 {
+    if others || is_on_its_way(&object.block) {
         if at < object.holders.len() {
             object.holders[at].fetch_and(!bit, Ordering::AcqRel);
         }
         return false;
     }
     // The last one leaves its bit: killed before this it still holds the object, killed after it the object is its own.
+    take_for_myself(&object.block)
+}
+
+/// While none is freed: one of the riders is let go. `true`: nobody holds the object any more, and the caller frees it.
+pub(super) fn let_go_riding(arena: &Arena, offset: u64) -> bool {
+    let object = object(arena, offset);
+    let riding = &object.block.riding;
+    if riding.load(Ordering::Acquire) == 1
+        && object.block.transit.load(Ordering::Acquire) == 0
+        && object
+            .holders
+            .iter()
+            .all(|word| word.load(Ordering::Acquire) == 0)
+    {
+        return take_for_myself(&object.block);
+    }
+    riding.fetch_sub(1, Ordering::AcqRel);
+    false
+}
+
+/// While none is freed: the object that nobody holds is this process's block from here on.
+fn take_for_myself(block: &Block) -> bool {
     let mine = u64::from(tree::number());
-    let owner = &object.block.owner;
-    owner
+    block
+        .owner
         .compare_exchange(OBJECT, mine, Ordering::AcqRel, Ordering::Relaxed)
         .is_ok()
 }
 
-fn free(offset: u64) {
+pub(super) fn free(offset: u64) {
     reach(Point::Free);
     heap::free_parts(offset, |_| false);
     heap::free(offset);

@@ -3,7 +3,7 @@
 use super::arena::{Arena, arena};
 use super::layout::{Block, CLASSES, HEAP, LARGE, Slab, UNIT, ZONES};
 use super::point::{self, Point};
-use super::tree;
+use super::{riders, tree};
 use crate::prim::{AtomicU64, Ordering};
 use crate::sys;
 use rustix::fd::AsFd;
@@ -92,6 +92,7 @@ fn release(arena: &Arena, offset: u64, empty: bool) {
     let Some(index) = arena.unit_of(offset) else {
         return;
     };
+    riders::unload_in(arena, offset);
     let word = arena.unit(index).load(Ordering::Acquire);
     if word & KIND == SLAB {
         block(arena, offset).owner.store(0, Ordering::Release);
@@ -139,6 +140,7 @@ fn mend(arena: &Arena) {
         }
         first.store(next, Ordering::Release);
     }
+    riders::recount(arena);
 }
 
 fn slab(arena: &Arena, index: u32) -> &Slab {
@@ -194,7 +196,10 @@ fn small(arena: &Arena, class: usize, owner: u64) -> Result<u64, Full> {
                     return Ok(()); // another thread has just made one
                 }
                 let index = find(arena, 0, 1)?;
-                slots(index, class).for_each(|offset| block(arena, offset).owner.store(0, Ordering::Relaxed));
+                slots(index, class).for_each(|offset| {
+                    block(arena, offset).owner.store(0, Ordering::Relaxed);
+                    block(arena, offset).riders.store(0, Ordering::Relaxed);
+                });
                 let new = slab(arena, index);
                 new.next.store(before, Ordering::Relaxed);
                 new.full.store(0, Ordering::Relaxed);
@@ -227,6 +232,7 @@ fn run(arena: &Arena, size: usize, owner: u64) -> Result<u64, Full> {
             let index = find(arena, zone, len)?;
             let offset = Arena::unit_offset(index);
             block(arena, offset).owner.store(owner, Ordering::Relaxed);
+            block(arena, offset).riders.store(0, Ordering::Relaxed);
             point::reach(Point::Run);
             // The commit.
             arena.unit(index).store(RUN | u64::from(len), Ordering::Release);

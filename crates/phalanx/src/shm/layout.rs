@@ -6,7 +6,7 @@ use crate::prim::{AtomicU32, AtomicU64};
 /// Reads `phalanx1` in a dump.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"phalanx1");
 /// Grows with every change of anything that lies in the arena.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// The unit of the heap, in bytes.
 pub const UNIT: usize = 64 << 10;
@@ -97,10 +97,14 @@ pub struct Block {
     pub size: AtomicU64,
     /// What kind of object it is.
     pub kind: AtomicU32,
-    /// Handles that are pickled and not yet unpickled.
+    /// Handles that are pickled for nobody in particular and not yet unpickled.
     pub transit: AtomicU32,
     /// Objects that lie in one place one after the other have different ones.
     pub serial: AtomicU64,
+    /// Handles of this object that ride in blocks.
+    pub riding: AtomicU32,
+    /// Handles that ride in this block: see `riders.rs`.
+    pub riders: AtomicU32,
 }
 
 /// A block with handles: who holds it.

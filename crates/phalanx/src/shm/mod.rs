@@ -6,6 +6,7 @@ mod handle;
 pub mod heap;
 mod layout;
 pub mod point;
+pub mod riders;
 pub mod tree;
 
 pub use arena::{Arena, Refused, arena, arena_or_make, attach};

@@ -51,6 +51,8 @@ points! {
     Recover = "recover",
     Mend = "mend",
     Mourn = "mourn",
+    Load = "riders.load",
+    Unload = "riders.unload",
 }
 
 /// The armed point and how many more visits it lets pass, or 0: nothing is armed.

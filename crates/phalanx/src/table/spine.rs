@@ -6,6 +6,7 @@ use super::whole::{At, Table, copy_block};
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
 use crate::shm::heap::{self, Full};
 use crate::shm::point::{Point, reach};
+use crate::shm::riders;
 use std::collections::BTreeSet;
 use std::ptr;
 
@@ -316,8 +317,10 @@ impl Locked<'_> {
         let Some(large) = record.large() else {
             return self.append(record);
         };
-        let block = heap::allocate(heap::HEAD + large.len as usize)?;
+        let riders = riders::count(large.offset);
+        let block = heap::allocate(riders::size_with(heap::HEAD + large.len as usize, riders))?;
         let copy = log::place(self.table, self.spine(), record.len()).inspect_err(|_| heap::free(block))?;
+        riders::load_as(large.offset, block);
         heap::give_to(block, self.table.object());
         let stamp = self.table.stamp.fetch_add(1, Ordering::Relaxed) + 1;
         // SAFETY: both have that room, and nobody else uses the new ones.
