@@ -123,7 +123,9 @@ fn load_names(offset: u64, names: &[Name]) {
         }
         reach(Point::Load);
         // The commit.
-        block(arena, offset).riders.store(names.len() as u32, Ordering::Release);
+        block(arena, offset)
+            .riders
+            .store(names.len() as u32, Ordering::Release);
         reach(Point::Load);
         for name in names {
             block(arena, name.offset).riding.fetch_add(1, Ordering::AcqRel);
@@ -144,7 +146,9 @@ pub fn load_as(from: u64, to: u64) {
 fn names(arena: &Arena, offset: u64) -> impl Iterator<Item = Name> + '_ {
     let count = block(arena, offset).riders.load(Ordering::Acquire) as usize;
     (0..count).filter_map(move |at| {
-        let [offset, serial] = seat(arena, offset, at).each_ref().map(|word| word.load(Ordering::Relaxed));
+        let [offset, serial] = seat(arena, offset, at)
+            .each_ref()
+            .map(|word| word.load(Ordering::Relaxed));
         let same = heap::is_still(arena, offset, OBJECT)
             && block(arena, offset).serial.load(Ordering::Relaxed) == serial;
         same.then_some(Name { offset, serial })
