@@ -362,7 +362,8 @@ def queue_storm(round_: Round, make: Callable[[], Any], joins: bool = False) -> 
             q.join()
         except OwnerDied as error:
             told = error
-            if not any(str(g.pid) in str(error) for g in dead):
+            # One that dies at a point may have come there since we looked.
+            if not any(str(g.pid) in str(error) for g in gs if gone(g.pid)):
                 round_.tally.errors += 1
                 round_.say(f"OwnerDied without a death: {error}")
     for _ in range(getters - len(dead)):
