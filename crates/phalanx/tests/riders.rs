@@ -131,7 +131,7 @@ fn a_rider_lives_as_long_as_its_message() {
 fn a_message_goes_with_its_queue_and_that_with_its_own() {
     alone("a_message_goes_with_its_queue_and_that_with_its_own", || {
         let before = used();
-        // A chain that is longer than any stack.
+        // A chain that is longer than the stack that it is taken apart on.
         let last = Handle::new(KIND, 1).unwrap();
         let name = last.name();
         let mut inner = queue();
@@ -143,7 +143,8 @@ fn a_message_goes_with_its_queue_and_that_with_its_own() {
             inner = outer;
         }
         assert!(name.is_held());
-        drop(inner);
+        let small = std::thread::Builder::new().stack_size(128 << 10);
+        small.spawn(|| drop(inner)).unwrap().join().unwrap();
         assert!(!name.is_held());
         assert_eq!(used(), before);
     });
