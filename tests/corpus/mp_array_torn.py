@@ -1,7 +1,7 @@
 # shows: a writer changes an Array element by element without its lock; a reader sees half of the change
 # verdict: wrong-answer
 # plain: wrong-answer
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: WRONG: read \[7, 7, 0, 0\]
 import multiprocessing
 import sys

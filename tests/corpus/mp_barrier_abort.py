@@ -1,7 +1,7 @@
 # shows: one process aborts a barrier, another one times out at a barrier; who waits gets BrokenBarrierError
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^patient: broken$
 # expect: ^early: broken$
 import multiprocessing

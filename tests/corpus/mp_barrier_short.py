@@ -1,7 +1,7 @@
 # shows: a barrier for three processes, but only two come
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "one" "two" @waits
 # reports: 1-3
 import multiprocessing

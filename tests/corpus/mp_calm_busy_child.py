@@ -1,7 +1,7 @@
 # shows: everybody waits for a child that computes, sleeps, and reads a pipe of the system
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^got work, sleep, read$
 import multiprocessing
 import os

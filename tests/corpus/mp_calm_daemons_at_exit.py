@@ -1,7 +1,7 @@
 # shows: daemon processes asleep in every kind of wait when the program ends. That is normal
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^main is done$
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: a grandchild sets what its grandparent waits for; the child between them waits for its end
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^set by Process-1:1$
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: the main thread of a child sleeps for ever in a wait, a thread of it serves everybody
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^answers: \[0, 1, 4\]$
 import multiprocessing
 import sys

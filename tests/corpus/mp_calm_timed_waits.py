@@ -1,7 +1,7 @@
 # shows: processes that all sleep, but one of them only for a while: no deadlock
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^woken after a while$
 import multiprocessing
 import sys

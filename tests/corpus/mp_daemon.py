@@ -1,7 +1,7 @@
 # shows: a daemon process is ended with its parent; it may have no children itself
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^AssertionError: daemonic processes are not allowed to have children$
 # expect: ^main is done$
 import multiprocessing

@@ -1,7 +1,7 @@
 # shows: a queue is not empty right after put(), however slowly the item is pickled
 # verdict: ok
 # plain: wrong-answer
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^never empty after put$
 import multiprocessing
 import sys

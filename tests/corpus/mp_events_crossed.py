@@ -1,7 +1,7 @@
 # shows: two processes wait for each other's event before they set their own
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "left" "right" @waits
 # reports: 1-3
 import multiprocessing

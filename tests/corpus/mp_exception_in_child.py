@@ -1,7 +1,7 @@
 # shows: an exception ends a child with code 1 and gives back its lock; the parent goes on
 # verdict: error
 # plain: error
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^Process clerk:$
 # expect: ^KeyError: 'missing'$
 # expect: ^clerk ended with 1, the lock is free$

@@ -1,7 +1,7 @@
 # shows: a child ends by an exception between acquire() and release(); the parent wants the lock
 # verdict: error
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^KeyError: 'missing'$
 # expect: OwnerDied
 # exit: 1

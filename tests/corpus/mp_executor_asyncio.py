@@ -1,7 +1,7 @@
 # shows: an event loop hands work to processes and goes on ticking meanwhile
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^\[10, 45, 190\]$
 # expect: ^the loop went on$
 import asyncio

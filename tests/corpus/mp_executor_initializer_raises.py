@@ -1,7 +1,7 @@
 # shows: the initializer of an executor raises in every worker
 # verdict: error
 # plain: error
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: no such table: numbers
 # expect: BrokenProcessPool|WorkerDied|LookupError
 # exit: 1

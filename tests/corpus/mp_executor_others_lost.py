@@ -1,7 +1,7 @@
 # shows: one of twenty tasks of an executor kills its worker; the others have nothing to do with it
 # verdict: ok
 # plain: wrong-answer
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^19 right, lost: WorkerDied$
 import multiprocessing
 import os

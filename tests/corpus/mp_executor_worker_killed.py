@@ -1,7 +1,7 @@
 # shows: a worker of a ProcessPoolExecutor is killed; the future tells it
 # verdict: error
 # plain: error
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: BrokenProcessPool|WorkerDied
 # exit: 1
 import multiprocessing

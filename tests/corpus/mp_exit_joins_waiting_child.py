@@ -1,7 +1,7 @@
 # shows: the main program is over, but its child waits for an item that nobody can put any more
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "child" @gets
 # reports: 1-2
 # expect: ^main is done$

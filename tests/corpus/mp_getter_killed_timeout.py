@@ -1,7 +1,7 @@
 # shows: a process is killed inside get(); a get() of another one still finds the queue, and keeps its time limit
 # verdict: ok
 # plain: wrong-answer
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^first ended with -9, parcel there, then empty$
 import multiprocessing
 import queue

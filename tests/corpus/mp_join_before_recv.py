@@ -1,7 +1,7 @@
 # shows: a child sends a megabyte, the parent joins it before it receives
 # verdict: ok
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^got 1000000 bytes$
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: the parent holds a lock and joins a child that needs it
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "MainProcess" "child" @holds @joins @waits
 # reports: 1-2
 import multiprocessing

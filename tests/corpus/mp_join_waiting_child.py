@@ -1,7 +1,7 @@
 # shows: the parent joins a child that waits for an event, which the parent wants to set afterwards
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "MainProcess" "child" @joins @waits
 # reports: 1-2
 import multiprocessing

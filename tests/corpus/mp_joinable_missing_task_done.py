@@ -1,7 +1,7 @@
 # shows: a consumer forgets task_done() and ends; join() of the queue waits for ever
 # verdict: error
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^phalanx.OwnerDied: .*3 unfinished items
 # exit: 1
 import multiprocessing

@@ -1,7 +1,7 @@
 # shows: the only consumer fails at the second item; join() of the queue waits for the rest
 # verdict: error
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^ZeroDivisionError
 # expect: ^phalanx.OwnerDied: .*exited with code 1
 # exit: 1

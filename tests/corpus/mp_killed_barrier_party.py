@@ -1,7 +1,7 @@
 # shows: one of two parties of a barrier is killed before it comes; the other one waits for it
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "MainProcess" @waits
 import multiprocessing
 import os

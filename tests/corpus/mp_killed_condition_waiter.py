@@ -1,7 +1,7 @@
 # shows: a process is killed inside Condition.wait(); notify() does not wait for it
 # verdict: ok
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^notified nobody$
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: a process is killed inside Event.wait(); set() does not wait for it
 # verdict: ok
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^set$
 import multiprocessing
 import sys

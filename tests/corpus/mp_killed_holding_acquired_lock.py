@@ -1,7 +1,7 @@
 # shows: a process takes a Lock by acquire() and is killed while another one waits for the lock
 # verdict: error
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: OwnerDied
 # expect: SIGKILL
 # expect: ^patient ended with 1$

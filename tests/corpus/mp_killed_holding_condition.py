@@ -1,7 +1,7 @@
 # shows: a process is killed inside `with condition`
 # verdict: error
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: OwnerDied
 # expect: SIGKILL
 # exit: 1

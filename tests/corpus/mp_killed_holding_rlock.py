@@ -1,7 +1,7 @@
 # shows: a process is killed while it holds an RLock twice
 # verdict: error
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: OwnerDied.*pid \d+
 # expect: SIGKILL
 # exit: 1

@@ -1,7 +1,7 @@
 # shows: a program that survives a killed owner: it is told once, repairs what the lock guards, and goes on
 # verdict: ok
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^told: OwnerDied$
 # expect: ^balance 100 again$
 import multiprocessing

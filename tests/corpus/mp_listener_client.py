@@ -1,7 +1,7 @@
 # shows: two processes that talk through a Listener and a Client with a key
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^server got \['a', 1\], client got 'thanks'$
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: a Lock taken in one process is released by another one, which is allowed
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^opened from outside$
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: a process takes a Lock that it holds already
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "worker" @outer @inner
 # expect: ^worker ended with 1$
 # exit: 0

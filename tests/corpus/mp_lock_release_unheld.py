@@ -1,7 +1,7 @@
 # shows: releasing a lock that nobody holds, and a bounded semaphore too often
 # verdict: error
 # plain: error
-# methods: fork
+# methods: fork spawn forkserver
 # expect: ^first ValueError$
 # expect: ^ValueError: semaphore or lock released too many times$
 # exit: 1

@@ -1,7 +1,7 @@
 # shows: the main process and a child take two locks in opposite order, one of them an RLock, by acquire()
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "MainProcess" "child" @main_waits @child_waits
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: two processes take two locks in one order, many times
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^balances 100 100$
 import multiprocessing
 import sys

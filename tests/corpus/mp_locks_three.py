@@ -1,7 +1,7 @@
 # shows: three processes hold one of three locks each and want the next one's
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "one" "two" "three" @has @wants
 # expect: ^main is done$
 # exit: 0

@@ -1,7 +1,7 @@
 # shows: a manager is killed; who uses one of its proxies is told that and why, not only that a pipe broke
 # verdict: error
 # plain: wrong-answer
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: (?i)manager.*SIGKILL
 # exit: 1
 import multiprocessing

@@ -1,7 +1,7 @@
 # shows: a list inside a manager's dict is a copy; what a child appends to the copy is lost
 # verdict: wrong-answer
 # plain: wrong-answer
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: WRONG: the list is \[\]
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: a process is notified before it waits; nobody notifies it again
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "late" @waits
 # reports: 1-2
 import multiprocessing

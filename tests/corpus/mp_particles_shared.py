@@ -1,7 +1,7 @@
 # shows: particles in a shared Array of Structures, each process moves its own, phases kept apart by a Barrier
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^12 particles, 3 processes, 10 steps: same as serial$
 import ctypes
 import math

@@ -1,7 +1,7 @@
 # shows: what a connection can do: poll, bytes, recv_bytes_into, closed ends, a connection sent through a connection
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^all as expected$
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: ten thousand small messages are sent before the first is received
 # verdict: ok
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^sum 49995000$
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: a producer ends without a done signal and keeps its end of the pipe open; the consumer waits for more
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "consumer" @receives
 # reports: 1-2
 # expect: got an item: 2

@@ -1,7 +1,7 @@
 # shows: sending into a pipe whose reader has ended is a BrokenPipeError
 # verdict: error
 # plain: error
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^BrokenPipeError
 # exit: 1
 import multiprocessing

@@ -1,7 +1,7 @@
 # shows: a pipeline of processes joined by pipes; each stage ends when the one before it has closed its end
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^items of 3 stages: \[3, 4, 5, 6, 7\]$
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: callbacks of apply_async and starmap_async, for results and for errors
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^results: \[1, 2, 3, 4, 5\]$
 # expect: ^errors: \['ZeroDivisionError'\]$
 # expect: ^all at once: \[2, 1\]$

@@ -1,7 +1,7 @@
 # shows: an endless generator is given to imap, and twenty results are taken
 # verdict: ok
 # plain: wrong-answer
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^20 results: 0 1 4 .* 361$
 # expect: ^the generator was asked for some more, not for thousands$
 import multiprocessing

@@ -1,7 +1,7 @@
 # shows: an exception in a task of a pool comes out of get(), with the traceback of the worker
 # verdict: error
 # plain: error
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: RemoteTraceback
 # expect: ^ZeroDivisionError: division by zero$
 # exit: 1

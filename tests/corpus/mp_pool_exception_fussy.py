@@ -1,7 +1,7 @@
 # shows: the exception of a task has an `__init__` with two arguments, so it cannot be rebuilt
 # verdict: error
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: Overdrawn
 # expect: RemoteError
 # expect: only 3 left

@@ -1,7 +1,7 @@
 # shows: the exception of a task carries what cannot be pickled; its words arrive all the same
 # verdict: ok
 # plain: wrong-answer
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^told: \w+: .*stopped at seven
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: a task calls sys.exit(); the pool goes on and the caller learns of it
 # verdict: ok
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^told: SystemExit$
 # expect: ^the others: \[0, 1, 4\]$
 import multiprocessing

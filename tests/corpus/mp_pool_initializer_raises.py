@@ -1,7 +1,7 @@
 # shows: the initializer of a pool raises in every worker
 # verdict: ok
 # plain: wrong-answer
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^told: .*no such table
 import multiprocessing
 import sys

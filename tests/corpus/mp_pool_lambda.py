@@ -1,7 +1,7 @@
 # shows: a lambda and a closure are given to a pool
 # verdict: ok
 # plain: error
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^\[1, 2, 3\] \[10, 20, 30\]$
 import multiprocessing
 import sys

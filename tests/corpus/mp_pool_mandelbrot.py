@@ -1,7 +1,7 @@
 # shows: the rows of a Mandelbrot set, dear ones in the middle, by imap in order
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^23 rows, \d+ points inside$
 # expect: ^as in one process$
 import multiprocessing

@@ -1,7 +1,7 @@
 # shows: parts of a list sorted by a pool and merged in pairs, again by the pool
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^20000 numbers in order after 3 rounds of merging$
 import multiprocessing
 import random

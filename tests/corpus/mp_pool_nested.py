@@ -1,7 +1,7 @@
 # shows: each task of a pool has a pool of its own
 # verdict: ok
 # plain: error
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^\[0, 5, 14\]$
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: results of a pool are waited for one by one; close() and join() end it
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^\[0, 1, 3, 6, 10, 15\]$
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: pi by counting random points; each task has a seed of its own, so the workers do not matter
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^1 workers: 3\.1\d+$
 # expect: ^the same for 2 and 3 workers$
 import multiprocessing

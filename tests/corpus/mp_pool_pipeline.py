@@ -1,7 +1,7 @@
 # shows: a source, two pools and a slow sink; a semaphore given back by the sink holds the source up
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^200 items in order$
 # expect: ^never more than 16 under way$
 import multiprocessing

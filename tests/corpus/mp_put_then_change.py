@@ -1,7 +1,7 @@
 # shows: a list is changed after put(); the getter sees it as it was when it was put
 # verdict: ok
 # plain: wrong-answer
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^got \['before'\]$
 import multiprocessing
 import sys

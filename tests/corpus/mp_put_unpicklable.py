@@ -1,7 +1,7 @@
 # shows: an item that cannot be pickled is an error in put(), not a lost item and a getter that waits for ever
 # verdict: error
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: (?i)(cannot|can't) pickle
 # exit: 1
 import multiprocessing

@@ -1,7 +1,7 @@
 # shows: a process is killed while it puts a large item; the others can still put and get
 # verdict: ok
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^got the survivor's item$
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: full, empty, qsize, time limits, the _nowait forms and close() of a queue
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^all as expected$
 import multiprocessing
 import queue as q

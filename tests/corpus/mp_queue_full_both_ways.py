@@ -1,7 +1,7 @@
 # shows: two processes put into each other's queue first and get afterwards; both queues are full
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "east" "west" @puts
 # reports: 1-3
 import multiprocessing

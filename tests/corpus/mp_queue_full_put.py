@@ -1,7 +1,7 @@
 # shows: the only process puts one item too many into its own queue
 # verdict: deadlock
 # plain: hang
-# methods: fork
+# methods: fork spawn forkserver
 # report: "MainProcess" @puts
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: two consumers, one sentinel; the second one waits for ever
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "consumer-\d" @gets
 # reports: 1-2
 import multiprocessing

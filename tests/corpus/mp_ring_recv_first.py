@@ -1,7 +1,7 @@
 # shows: three processes in a ring all receive from the left before they send to the right
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "west" "north" "east" @receives
 # reports: 1-4
 import multiprocessing

@@ -1,7 +1,7 @@
 # shows: an RLock cannot be released by a process that does not hold it
 # verdict: error
 # plain: error
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^AssertionError: attempt to release recursive lock not owned
 # expect: ^thief ended with 1$
 # exit: 0

@@ -1,7 +1,7 @@
 # shows: a semaphore lets two of five processes in at a time
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^never more than 2 inside, 5 visits$
 import multiprocessing
 import sys

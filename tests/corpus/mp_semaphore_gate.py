@@ -1,7 +1,7 @@
 # shows: permits given by one process and taken by another, no process gives back what it took
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^passed 500 times$
 import multiprocessing
 import sys

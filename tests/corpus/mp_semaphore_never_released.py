@@ -1,7 +1,7 @@
 # shows: a process takes the only permit and ends without giving it back; the next one waits for it
 # verdict: error
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^phalanx.OwnerDied: process "early"
 # exit: 0
 import multiprocessing

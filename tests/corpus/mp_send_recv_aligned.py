@@ -1,7 +1,7 @@
 # shows: one process sends first, the other receives first: a megabyte both ways
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: MainProcess got 1000000 bytes
 # expect: other got 1000000 bytes
 import multiprocessing

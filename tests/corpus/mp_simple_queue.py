@@ -1,7 +1,7 @@
 # shows: requests through one SimpleQueue, answers through another
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^0 1 4 9 16$
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
 # shows: two threads of a child take two locks in opposite order, while the parent waits for the child
 # verdict: deadlock
 # plain: hang
-# methods: fork spawn
+# methods: fork spawn forkserver
 # report: "ledger" "auditor" @first @second
 # expect: ^child ended with 0$
 # exit: 0

@@ -1,7 +1,7 @@
 # shows: a Value without a lock of its own, guarded by a Lock that both processes know
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^count is 2000$
 import multiprocessing
 import sys

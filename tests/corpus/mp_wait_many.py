@@ -1,7 +1,7 @@
 # shows: connection.wait over pipes and the sentinels of processes tells what is ready
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^got \[0, 1, 2\], 3 ends of pipes, 3 ends of processes$
 import multiprocessing
 import sys

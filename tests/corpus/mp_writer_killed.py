@@ -1,7 +1,7 @@
 # shows: the only writer of a pipe is killed between two items; the reader gets the first, then EOFError
 # verdict: ok
 # plain: ok
-# methods: fork spawn
+# methods: fork spawn forkserver
 # expect: ^got 0, then the end$
 import multiprocessing
 import os

@@ -191,7 +191,8 @@ def read(end):
 
 
 def test_an_end_that_was_in_a_queue_when_its_getter_was_killed() -> None:
-    check("""
+    check(
+        """
 def getter(q): q.get()
 
 def main():
@@ -203,11 +204,14 @@ def main():
         end(child, code=-9)
         with raises((EOFError, DeadlockError)): mine.recv()
         mine.close()
-""", environment={"PHALANX_FAULTS_SHARER": "1"})
+""",
+        environment={"PHALANX_FAULTS_SHARER": "1"},
+    )
 
 
 def test_an_end_in_a_message_that_nobody_gets() -> None:
-    check("""
+    check(
+        """
 class Holder:
     def __init__(self, *inside): self.inside = inside
 
@@ -239,11 +243,14 @@ def main():
         with raises(ZeroDivisionError): q.get()
         with raises(EOFError): mine.recv()
         mine.close()
-""", environment={"PHALANX_FAULTS_SHARER": "1"})
+""",
+        environment={"PHALANX_FAULTS_SHARER": "1"},
+    )
 
 
 def test_an_end_in_a_message_that_comes() -> None:
-    check("""
+    check(
+        """
 def getter(q, done):
     end = q.get()[0]
     end.send("here")
@@ -270,7 +277,9 @@ def main():
     assert first is second and first.acquire() and not second.acquire(False)
     first.release()
     one.close(), other.close()
-""", environment={"PHALANX_FAULTS_SHARER": "1"})
+""",
+        environment={"PHALANX_FAULTS_SHARER": "1"},
+    )
 
 
 def test_an_end_in_a_message_that_is_read_as_bytes() -> None:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import os
+import select
+from multiprocessing import process
 
 from phalanx.errors import OwnerDied
 from phalanx.multiprocessing._reasons import reason as reason_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_process: Any = process
+
+_TELLING = 100  # milliseconds that a fork server takes at most from reaping its child to telling the parent
 
 _HINTS = {
     "Lock": "what it guards may be half changed; look at it, then lock.recover() makes the lock free again",
@@ -21,7 +31,7 @@ def owner_died(kind: str, pid: int, name: str, status: int | None, place: str, c
 
     `status` is its wait status, None where nobody saw it. `count` is how many permits or items it had.
     """
-    reason = "ended, and nobody saw how" if status is None else reason_of(os.waitstatus_to_exitcode(status))
+    reason = _told_of(pid) if status is None else reason_of(os.waitstatus_to_exitcode(status))
     who = f'process "{name}" (pid {pid})' if name else f"process {pid}"
     what = {
         "JoinableQueue": f"{count} unfinished item{'s' * (count != 1)} of this queue",
@@ -35,3 +45,17 @@ def owner_died(kind: str, pid: int, name: str, status: int | None, place: str, c
     if hint:
         text += f"\nhint: {hint}"
     return OwnerDied(text, pid=pid, reason=reason, taken_at=place or None, kind=kind)
+
+
+def _told_of(pid: int) -> str:
+    """How a process ended, in words, of which the tree does not know it: a fork server tells only the parent."""
+    for child in list(_process._children):
+        popen = child._popen
+        if popen is not None and popen.pid == pid:
+            if popen.poll() is None:
+                news = select.poll()
+                news.register(popen.sentinel, select.POLLIN)
+                news.poll(_TELLING)
+            reason: str | None = popen.exit_reason()
+            return reason or "ended, and nobody saw how"
+    return "ended, and nobody saw how"

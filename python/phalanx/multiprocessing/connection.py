@@ -210,9 +210,10 @@ class PipeConnection(_core.PipeEnd, Connection):
         if _lent:
             _take_back()
         state, (socket, other) = self._pack(), self._files()
-        files = reduction.DupFd(socket), None if other is None else reduction.DupFd(other)
+        files: Any = (reduction.DupFd(socket), None if other is None else reduction.DupFd(other))
         # What goes to a new process with its arguments has no numbers.
-        _lent.update((file._id[1], self._name()) for file in files if hasattr(file, "_id"))
+        numbers = [file._id[1] for file in files if hasattr(file, "_id")]
+        _lent.update(dict.fromkeys(numbers, self._name()))
         return _rebuild, (type(self), state, *files)
 
 
@@ -225,7 +226,7 @@ def _take_back() -> None:
     """Close the descriptors in messages that are lost, with a getter that was killed over one or with a queue."""
     sharer: Any = sys.modules["multiprocessing.resource_sharer"]
     for number, name in list(_lent.items()):
-        if not PipeConnection._may_travel(*name) and _lent.pop(number, None):
+        if not PipeConnection._may_travel(*name) and _lent.pop(number, ()):
             # None: it was fetched. Without the sharer's lock, as the sharer itself: we may be inside a finalizer.
             _, close = sharer._resource_sharer._cache.pop(number, (None, None))
             if close is not None:
