@@ -1,7 +1,7 @@
 # shows: the parent keeps no reference to a queue and an event that its children share
 # verdict: ok
 # plain: wrong-answer
-# methods: fork spawn forkserver
+# methods: spawn forkserver fork
 # expect: ^taker got a parcel$
 import gc
 import multiprocessing

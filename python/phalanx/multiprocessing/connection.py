@@ -226,11 +226,12 @@ def _take_back() -> None:
     """Close the descriptors in messages that are lost, with a getter that was killed over one or with a queue."""
     sharer: Any = sys.modules["multiprocessing.resource_sharer"]
     for number, name in list(_lent.items()):
-        if not PipeConnection._may_travel(*name) and _lent.pop(number, ()):
-            # None: it was fetched. Without the sharer's lock, as the sharer itself: we may be inside a finalizer.
-            _, close = sharer._resource_sharer._cache.pop(number, (None, None))
-            if close is not None:
-                close()
+        if PipeConnection._may_travel(*name) or _lent.pop(number, None) is None:
+            continue
+        # Gone if it was fetched. Without the sharer's lock, as the sharer itself: we may be inside a finalizer.
+        _, close = sharer._resource_sharer._cache.pop(number, (None, None))
+        if close is not None:
+            close()
 
 
 def Pipe(duplex: bool = True) -> tuple[PipeConnection, PipeConnection]:
