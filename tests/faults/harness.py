@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEADLINE = 20.0
-GRACE = 3.0  # so many seconds after the end of the root all its processes have ended: 2, and 1 for a busy machine
+GRACE = 2.0  # so many seconds after the end of the root all its processes have ended
 KEPT = ("PHALANX_FAULTS_IMPORT", "PHALANX_FAULTS_STACKS")
 MARK = "PHALANX_FAULTS_SCENARIO"
 MOST = float(os.environ.get("PHALANX_FAULTS_DEADLINE", "inf"))  # cuts every deadline, to see many rows hang

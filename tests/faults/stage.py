@@ -22,7 +22,8 @@ from typing import Any, NoReturn
 LIBRARY = os.environ.get("PHALANX_FAULTS_LIBRARY", "phalanx")
 METHOD = os.environ.get("PHALANX_FAULTS_METHOD", "fork")
 PATIENCE = 8.0  # how long anything is waited for that has to happen, in seconds
-SOON = 2.0  # how long it may take until a death is known
+SOON = 0.5  # a death is known within 0.2 s, and a busy machine has 0.3 more to show it
+ORPHANED = 2.0  # so many seconds after its parent a process has ended
 
 mp: Any = importlib.import_module("multiprocessing" if LIBRARY == "std" else "phalanx.multiprocessing")
 ctx: Any = mp.get_context(METHOD)

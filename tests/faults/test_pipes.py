@@ -181,7 +181,7 @@ def main():
         spin(delay)
         kill(child)
         reader = start(read, mine); mine.close()
-        until(lambda: gone(reader.pid), f"the end of a pipe whose peer lived {{delay}} s", SOON + 1)
+        until(lambda: gone(reader.pid), f"the end of a pipe whose peer lived {{delay}} s", SOON)
         end(reader); end(child, code=-9)
 
 def read(end):

@@ -68,7 +68,7 @@ def child(): start(grandchild); forever()
 def main():
     between = start(child); await_mark("g")
     kill(between)
-    until(lambda: gone(count("g")), "the end of the grandchild", SOON)
+    until(lambda: gone(count("g")), "the end of the grandchild", ORPHANED)
     end(between, code=-9)
 """
     check(scenario, method=method)
