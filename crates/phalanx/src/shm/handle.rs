@@ -60,7 +60,11 @@ pub struct Name {
 impl Name {
     /// Does any process hold it, or is a handle on its way?
     pub fn is_held(self) -> bool {
+        // Without the lock a handle that is packed, and then let go, may be seen nowhere: neither held, later on its way.
         self.is_there_and(is_held)
+            || (self.is_there_and(|_| true)
+                && arena()
+                    .is_some_and(|arena| heap::while_none_is_freed(arena, || self.is_there_and(is_held))))
     }
 
     /// Is a handle on its way, pickled and not yet unpickled?
@@ -97,7 +101,8 @@ fn is_on_its_way(block: &Block) -> bool {
 }
 
 fn is_held(object: &Object) -> bool {
-    // First who may take it up, then who has: a handle that is taken up meanwhile is seen here or there.
+    // First who may take it up, then who has: a handle that is taken up meanwhile is seen here or there. One that is packed
+    // meanwhile may not be seen.
     is_on_its_way(&object.block)
         || object
             .holders
@@ -258,7 +263,7 @@ impl Handle {
 
     /// Does any process but the dead ones hold it, or is a handle on its way?
     pub fn is_held(&self) -> bool {
-        arena().is_some_and(|arena| is_held(object(arena, self.offset)))
+        self.name().is_held()
     }
 }
 

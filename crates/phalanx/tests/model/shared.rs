@@ -3,7 +3,7 @@
 //!
 //! | here | mirrors |
 //! | --- | --- |
-//! | `Object::take_up`, `let_go` | `Handle::unpack`, `Drop for Handle`, `let_go` of `shm/handle.rs`; the guard is a mutex of loom |
+//! | `Object::take_up`, `send`, `let_go`, `is_held` | `Handle::unpack`, `pack`, `Drop for Handle`, `let_go`, `Name::is_held` of `shm/handle.rs`; the guard is a mutex of loom |
 //! | `Place::notify`, `inherit`, `mourn` | `Lot::notify`, `inherit`, `pass_on`, and `mourn` of `wait/shared.rs` |
 use super::{bounded_by, every, spawn};
 use loom::sync::{Arc, Mutex};
@@ -51,6 +51,20 @@ impl Object {
         true
     }
 
+    /// Packs a handle for whoever comes, and lets the own one go.
+    fn send(&self, seat: u32) {
+        self.transit.fetch_add(1, Ordering::AcqRel);
+        self.let_go(seat);
+    }
+
+    fn is_held(&self) -> bool {
+        let look = || self.transit.load(Ordering::Acquire) != 0 || self.holders.load(Ordering::Acquire) != 0;
+        look() || {
+            let _guard = self.arena.lock().unwrap();
+            look()
+        }
+    }
+
     fn let_go(&self, seat: u32) {
         assert_eq!(self.freed.load(Ordering::Acquire), 0, "held, and freed");
         let ours = {
@@ -93,6 +107,25 @@ fn a_handle_on_its_way_keeps_it() {
         object.let_go(0);
         taker.join().unwrap();
         assert_eq!(object.freed.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn who_looks_sees_a_handle_that_is_passed_on() {
+    bounded_by(4, || {
+        let object = object(0b1, 0);
+        let sender = spawn(&object, |object| object.send(0));
+        let taker = spawn(&object, |object| {
+            if object.transit.load(Ordering::Acquire) != 0 {
+                assert!(object.take_up(1));
+            }
+        });
+        assert!(
+            object.is_held(),
+            "held by the first, on its way, or held by the second"
+        );
+        sender.join().unwrap();
+        taker.join().unwrap();
     });
 }
 
