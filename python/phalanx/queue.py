@@ -90,10 +90,12 @@ class Queue(_core.Queue):
         kinds = globals().get("_KINDS", ())
         cls._native = not any(hook in vars(base) for base in cls.__mro__ if base not in kinds for hook in _HOOKS)
         # In Rust the short forms do not pass by the long ones; a subclass that has its own expects that.
+        # It may have it from a class of its own or from one beside ours.
         own: Any = cls
-        if "put" in vars(cls) and "put_nowait" not in vars(cls):
+        ours = {name: {getattr(kind, name) for kind in kinds} for name in ("put", "put_nowait", "get", "get_nowait")}
+        if kinds and own.put not in ours["put"] and own.put_nowait in ours["put_nowait"]:
             own.put_nowait = _put_nowait_by_put
-        if "get" in vars(cls) and "get_nowait" not in vars(cls):
+        if kinds and own.get not in ours["get"] and own.get_nowait in ours["get_nowait"]:
             own.get_nowait = _get_nowait_by_get
 
     def __init__(self, maxsize: int = 0) -> None:

@@ -58,8 +58,15 @@ class Queue(_core.Channel):
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        if "_on_queue_feeder_error" in vars(cls):
-            cls.put = _put_and_tell  # type: ignore[assignment, method-assign]
+        own: Any = cls
+        # A class that puts in its own way keeps that, and hears from its `super().put` what pickling raises.
+        if own.put is _core.Channel.put and own._on_queue_feeder_error is not Queue._on_queue_feeder_error:
+            own.put = _put_and_tell
+        # In Rust the short forms do not pass by the long ones; a subclass that has its own expects that.
+        if own.put is not _core.Channel.put and own.put_nowait is _core.Channel.put_nowait:
+            own.put_nowait = _put_nowait_by_put
+        if own.get is not _core.Channel.get and own.get_nowait is _core.Channel.get_nowait:
+            own.get_nowait = _get_nowait_by_get
 
     @staticmethod
     def _on_queue_feeder_error(e: BaseException, obj: object) -> None:
@@ -98,6 +105,14 @@ def _put_and_tell(self: Queue, obj: Any, block: bool = True, timeout: float | No
             self._on_queue_feeder_error(error, obj)
             return
     _core.Channel.put(self, obj, block, timeout)
+
+
+def _put_nowait_by_put(self: Queue, obj: Any) -> None:
+    self.put(obj, False)
+
+
+def _get_nowait_by_get(self: Queue) -> Any:
+    return self.get(False)
 
 
 class _End:
@@ -150,9 +165,23 @@ class SimpleQueue:
         self._reader, self._writer = Pipe(duplex=False)
         self._bind()
 
+    def put(self, obj: Any) -> None:
+        """Put something. Raises at once what pickling raises."""
+        self._writer.send(obj)
+
+    def get(self) -> Any:
+        """Take the oldest thing, and wait for one."""
+        return self._reader.recv()
+
+    _own = (put, get)
+
     def _bind(self) -> None:
-        self.put = self._writer.send
-        self.get = self._reader.recv
+        # Straight to the pipe, which saves a call; but what a subclass has made of them comes first.
+        put, get = self._own
+        if type(self).put is put:
+            self.put = self._writer.send  # type: ignore[assignment, method-assign]
+        if type(self).get is get:
+            self.get = self._reader.recv  # type: ignore[method-assign]
         # Nothing here needs them, but the standard pool takes the first when it ends.
         self._rlock, self._wlock = threading.Lock(), threading.Lock()
 
