@@ -146,6 +146,17 @@ def test_a_slow_one_holds_nobody_up(pool: Any, tmp_path: Path) -> None:
     assert sorted([*early, *answers]) == list(range(2_000))
 
 
+@pytest.mark.timeout(60)
+def test_what_ended_in_front_of_a_slow_one_comes(tmp_path: Path) -> None:
+    path = str(tmp_path / "go")
+    with mp.get_context("fork").Pool(1) as pool:
+        many_at_once(pool)
+        results = pool.imap(waits_for, [(n, path) for n in range(MANY)])
+        assert [results.next(20) for _ in range(1_500)] == list(range(1_500))
+        Path(path).touch()
+        assert list(results) == list(range(1_500, MANY))
+
+
 def test_an_input_that_waits_for_earlier_results(pool: Any) -> None:
     many_at_once(pool)
     back: queue.Queue[int] = queue.Queue()

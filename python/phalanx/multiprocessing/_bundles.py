@@ -1,15 +1,19 @@
-"""Bundles: many small tasks of a map that travel together and end one by one, as if each had gone alone."""
+"""Bundles: many small tasks that travel together and end one by one, as if each had gone alone."""
 
 from __future__ import annotations
 
+from collections import deque
+
 from phalanx import _core
+from phalanx.multiprocessing import _worker
 from phalanx.multiprocessing._job import Job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Bundle", "Pace"]
+__all__ = ["Backlog", "Bundle", "Pace"]
 
 _LONG = 2e5  # nanoseconds that a bundle may take
 _LARGE = 1 << 16  # bytes of its tasks and results
@@ -17,7 +21,7 @@ _MOST = _core.Board.BUNDLE
 
 
 class Bundle(Job):
-    """Tasks of a map with one item each: what a subclass does with their results, and with one that goes alone."""
+    """Tasks that call one function: a subclass says what is done with their results, and with one that goes alone."""
 
     __slots__ = ("items", "kept", "seen")
 
@@ -83,3 +87,124 @@ class Pace:
         if not self._each:
             return 1
         return max(1, min(_MOST, int(_LONG / self._each), int(_LARGE / self._size)))
+
+
+class _Company(Bundle):
+    """Calls that were submitted one by one, and wait for a worker together."""
+
+    __slots__ = ("_backlog", "_jobs")
+
+    def __init__(self, jobs: list[Job], backlog: Backlog) -> None:
+        items = tuple(job.task[2] for job in jobs)  # type: ignore[index]
+        super().__init__(_worker.STARMAP, jobs[0].function, items)
+        self._jobs = jobs
+        self._backlog = backlog
+        for at, job in enumerate(jobs):
+            job.bundle, job.at = self, at
+
+    def disperse(self) -> list[Job]:
+        """It was not posted: its jobs, as they were."""
+        for job in self._jobs:
+            job.bundle = None
+        return self._jobs
+
+    def single(self, at: int) -> Job:
+        job = self._jobs[at]
+        job.bundle = None
+        job.alone = True
+        return job
+
+    def deliver(self, first: int, values: list[Any], whole: bool) -> None:
+        at = first
+        for value in values:
+            job = self._jobs[at]
+            at += 1
+            job.ended = True
+            job.bundle = job.task = None
+            job.succeed(value)
+
+    def learn(self, n: int, spent: int, size: int) -> None:
+        self._backlog.learn(self.function, n, spent, size)
+
+    def fail(self, error: BaseException, remote: str | None) -> None:
+        for job in self._jobs[: self.kept]:
+            if not job.ended:
+                job.ended = True
+                job.bundle = job.task = None
+                job.fail(error, remote)
+
+
+class Backlog:
+    """Jobs that wait for room on the board, or for others that call the same function, to travel together.
+
+    Only one function at a time is known to be quick, the one that was called last.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: deque[Job] = deque()
+        self._function: Any = None
+        self._pace = Pace()
+        self._many = 1  # as the pace says
+        self._probe: _Company | None = None  # went alone, to see how long it takes
+        self._shunned: Any = None  # a function whose calls could not travel together
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._jobs)
+
+    def add(self, *jobs: Job) -> None:
+        """Let them wait behind all others."""
+        self._jobs += jobs
+
+    def hold(self, job: Job) -> bool:
+        """Let it wait, and say whether it had better wait for more, if the workers have enough to do."""
+        jobs = self._jobs
+        jobs.append(job)
+        return len(jobs) < self._many and job.function is self._function
+
+    def remove(self, job: Job) -> bool:
+        """Take one out; False if it does not wait."""
+        try:
+            self._jobs.remove(job)
+        except ValueError:
+            return False
+        return True
+
+    def clear(self) -> None:
+        """Nobody waits any more."""
+        self._jobs.clear()
+
+    def learn(self, function: Any, n: int, spent: int, size: int) -> None:
+        """So many calls of a function took `spent` nanoseconds and `size` bytes."""
+        if function is self._function:
+            self._pace.learn(n, spent, size)
+            self._many = self._pace.many()
+
+    def shun(self, function: Any) -> None:
+        """The calls of this function go alone from now on."""
+        self._shunned = function
+
+    def next(self) -> Job:
+        """Take out what is to be posted next: the oldest, or a bundle of the oldest ones."""
+        jobs = self._jobs
+        first = jobs.popleft()
+        if first.alone or first.function is self._shunned:
+            return first
+        if first.function is not self._function:
+            self._function, self._pace, self._probe, self._many = first.function, Pace(), None, 1
+        many = self._many
+        if many == 1:
+            if self._probe is not None and not self._probe.ended:
+                return first
+            self._probe = _Company([first], self)
+            return self._probe
+        group = [first]
+        while len(group) < many and jobs and not jobs[0].alone and jobs[0].function is self._function:
+            group.append(jobs.popleft())
+        return _Company(group, self)
+
+    def put_back(self, job: Job) -> None:
+        """There was no room for what `next()` has given."""
+        self._jobs.extendleft(reversed(job.disperse()) if isinstance(job, _Company) else (job,))

@@ -20,8 +20,9 @@ from collections import deque
 
 from phalanx import _core
 from phalanx.multiprocessing import _blas, _shared, _start, _travel, _worker
-from phalanx.multiprocessing._bundles import Bundle
-from phalanx.multiprocessing._job import Job
+from phalanx.multiprocessing._bundles import Backlog, Bundle
+from phalanx.multiprocessing._deaths import worker_died
+from phalanx.multiprocessing._job import Forgiving, Job
 from phalanx.multiprocessing._reasons import reason as reason_of
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from phalanx._pool_errors import WorkerDied
+    _News = tuple[Bundle, tuple[Any, ...] | None]
 
 __all__ = ["Crew", "cancel", "goes_by_value", "processors"]
 
@@ -83,13 +84,16 @@ class Crew:
         self._bell = self._far.fileno()
         self._lock = threading.RLock()
         self._jobs: dict[int, Job] = {}
-        self._backlog: deque[Job] = deque()
+        self._backlog = Backlog()
+        self._full = False  # the board had no room for the backlog
+        self._enough = max(_MANY, 2 * size)  # so many under way, and those that come may wait for company
         self.workers: list[Any] = []
         self._ready: set[int] = set()  # pids of those that have begun
         self._early = 0
         self._seats: dict[Any, int] = {}  # worker -> its seat
         self._restarts: dict[int, int] = {}
         self.closing = False
+        self.is_shut = False  # no task is taken any more
         self.terminated = False
         self.broken: BaseException | None = None
         self._limited = 0  # jobs with a time limit
@@ -138,9 +142,11 @@ class Crew:
     def waiting(self) -> list[Job]:
         """The jobs that no worker has begun, the newest first, but for one for each worker that is about to begin."""
         with self._lock:
+            news = [self._take_back(job) for job in list(self._jobs.values()) if isinstance(job, Bundle)]
             jobs = [job for job in self._jobs.values() if not self.is_running(job)] + list(self._backlog)
             spared = sum(worker.pid not in self._ready for worker in self.workers)
-            return jobs[spared:][::-1]
+        self._tell_news(news)
+        return jobs[spared:][::-1]
 
     def tend(self, name: str, daemon: bool) -> None:
         """Start the tender, unless it is there."""
@@ -175,21 +181,26 @@ class Crew:
             self._help(job)
             return
         with self._lock:
-            if self.broken is not None:
-                raise self.broken
-            if self.terminated or self.over:
-                raise RuntimeError("the pool has ended")
-            self._enqueue(job)
+            if self.is_shut:
+                raise self.broken or RuntimeError("the pool has ended")
+            if self.bundles and not job.alone and len(self._jobs) >= self._enough:
+                # What is held back goes with the next result: some are under way.
+                if not self._backlog.hold(job) and not self._full:
+                    self._refill()
+            else:
+                self._enqueue(job)
         if self._misfits:
             self._tell_misfits()
-        if job.limit is not None or (job.is_bundle and not self._beating):
+        if job.limit is not None:
             self.ring()
+        elif self._bundled and not self._beating:
+            self._beat()
 
     def hold(self, holder: Any) -> None:
         """Have `holder.flush()` called in a while, unless it is let go before."""
         self.held.add(holder)
         if not self._beating:
-            self.ring()
+            self._beat()
 
     def _help(self, job: Job) -> None:
         # A worker that submits to the pool which it belongs to would wait for itself: it does the task itself.
@@ -272,6 +283,8 @@ class Crew:
             mode, number, *_ = self._encodable(job)
             slot = self.board.post_many(number, job.items, int(mode == _worker.STARMAP))
         except Exception:  # one of them cannot be pickled: each goes alone, and fares as it may
+            self._backlog.shun(job.function)
+            job.ended = True
             for single in job.singles(0):
                 self._enqueue(single)
             return True
@@ -293,7 +306,7 @@ class Crew:
     def _enqueue(self, job: Job) -> None:
         """Under the lock: put a job on the board, or behind those that wait for room."""
         if self._backlog or not self._post(job):
-            self._backlog.append(job)
+            self._backlog.add(job)
 
     def _end(self, job: Job) -> None:
         job.slot = None
@@ -301,35 +314,86 @@ class Crew:
         job.task = None
 
     def _refill(self) -> None:
-        while self._backlog and self._post(self._backlog[0]):
-            self._backlog.popleft()
+        """Under the lock: post of the backlog what the board has room for."""
+        while self._backlog and self.board.has_room():
+            job = self._backlog.next()
+            if not self._post(job):
+                self._backlog.put_back(job)
+                break
+        self._full = bool(self._backlog)
 
     def revoke(self, job: Job) -> bool:
         """Take back a job that no worker has begun. True: it will not run, and nobody else will end it."""
-        with self._lock:
-            if job.ended:
-                return False
-            if job.slot is None:
-                try:
-                    self._backlog.remove(job)
-                except ValueError:
+        news: list[_News] = []
+        try:
+            with self._lock:
+                if job.bundle is not None:
+                    news.append(self._take_back(job.bundle))
+                if job.ended:
                     return False
-            else:
-                if not self.board.revoke(job.slot):
-                    return False
-                del self._jobs[job.slot]
-                if job.limit is not None:
-                    self._one_limit_less()
-            self._end(job)
-            self._refill()
+                if job.slot is None:
+                    if not self._backlog.remove(job):
+                        return False
+                else:
+                    if not self.board.revoke(job.slot):
+                        return False
+                    del self._jobs[job.slot]
+                    if job.limit is not None:
+                        self._one_limit_less()
+                self._end(job)
+                self._refill()
+        finally:
+            self._tell_news(news)
+            if self._misfits:
+                self._tell_misfits()
+        return True
+
+    def _take_back(self, bundle: Bundle) -> _News:
+        """Under the lock: what no worker has begun of a bundle goes alone. What is returned is to be told."""
+        slot = bundle.slot
+        if slot is None:
+            return bundle, None
+        begun, outcome = 0, None
+        if self.board.revoke(slot):
+            del self._jobs[slot]
+            self._bundled = max(0, self._bundled - 1)
+            bundle.slot, bundle.ended = None, True
+        else:
+            outcome = self.board.cut(slot)
+            if outcome is None:
+                return bundle, None
+            begun = outcome[2]
+        singles = bundle.singles(begun)
+        bundle.kept = min(bundle.kept, begun)
+        for single in singles:
+            self._enqueue(single)
+        return bundle, outcome
+
+    def _tell_news(self, news: list[_News]) -> None:
+        """Not under the lock: tell what `_take_back()` has found."""
+        found: list[tuple[Job, int, Any]] = []
+        for bundle, outcome in news:
+            if outcome is not None:
+                bundle.take(outcome, found, whole=False)
+        self._settle(found)
+        if news:
+            self.board.tell()
         if self._misfits:
             self._tell_misfits()
-        return True
 
     def is_running(self, job: Job) -> bool:
         """Say whether a worker has taken it."""
+        if job.bundle is not None:
+            with self._lock:
+                return self._has_begun(job)[0]
         slot = job.slot
         return slot is not None and self.board.worker(slot) != 0
+
+    def _has_begun(self, job: Job) -> tuple[bool, bool]:
+        """Under the lock: whether a worker has begun that task of a bundle, and has ended it."""
+        slot = None if job.bundle is None else job.bundle.slot
+        begun, given = (slot is not None and self.board.progress(slot)) or (0, 0)
+        return begun > job.at, given > job.at
 
     def kill(self, job: Job, error: BaseException) -> bool:
         """End a job that a worker has begun, with its worker; its caller gets `error` once the worker is gone.
@@ -337,13 +401,15 @@ class Crew:
         False: it is not running.
         """
         with self._lock:
-            slot = job.slot
+            bundled = job.bundle is not None
+            slot = job.bundle.slot if bundled else job.slot
             number = self.board.worker(slot) if slot is not None else 0
             if slot is None or not number or job.ended or job.doom is not None:
                 return False
             pid = _core.Peer(number).life()[0]
             # It must not finish this task and begin another one between the look and the kill.
-            if not _stop(pid) or self.board.worker(slot) != number:
+            stopped = _stop(pid) and self.board.worker(slot) == number
+            if not stopped or (bundled and self._has_begun(job) != (True, False)):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
                 return False
@@ -362,6 +428,8 @@ class Crew:
             found = [(self._jobs.pop(slot), kind, value) for slot, kind, value in self.board.collect()]
             if self._backlog:
                 self._refill()
+                if self._bundled and not self._beating:
+                    self._beat()
         n = len(found)
         self._settle(found)
         if self._misfits:
@@ -447,6 +515,11 @@ class Crew:
         """Wake the tender."""
         with contextlib.suppress(OSError):  # the tender has ended, or has enough to read
             self._far.send(b"!", socket.MSG_DONTWAIT)
+
+    def _beat(self) -> None:
+        """Have the tender look at bundles, and at those who hold tasks back, from now on."""
+        self._beating = True
+        self.ring()
 
     def _tend(self) -> None:
         poll = select.poll()
@@ -539,7 +612,7 @@ class Crew:
                 if isinstance(job, Bundle):
                     given, begun = value[0] + len(value[1]), value[2]
                     gone += [(job.single(at), number) for at in range(given, begun)]
-                    self._backlog += job.singles(begun)
+                    self._backlog.add(*job.singles(begun))
             begun = worker.pid in self._ready
             self._ready.discard(worker.pid)
         self._settle(found)
@@ -550,9 +623,9 @@ class Crew:
                 job.tries -= 1
                 with self._lock:
                     job.slot, job.began = None, 0.0
-                    self._backlog.append(job)
+                    self._backlog.add(job)
                 continue
-            died = job.doom or self._died(job, number, worker)
+            died = job.doom or worker_died(job.describe(), number, [worker, *self.workers])
             self._end(job)
             job.fail(died, None)
         if gone:
@@ -579,56 +652,21 @@ class Crew:
         if self._misfits:
             self._tell_misfits()
 
-    def _died(self, job: Job, number: int, worker: Any) -> WorkerDied:
-        from phalanx._pool_errors import WorkerDied
-
-        pid, name, status = _core.Peer(number).life()
-        # A fork server tells the end of its children to their parent, and only then the tree knows.
-        if status is not None:
-            code: int | None = os.waitstatus_to_exitcode(status)
-        else:
-            code = next((other.exitcode for other in (worker, *self.workers) if other.pid == pid), None)
-        reason = "ended, and nobody saw how" if code is None else reason_of(code)
-        if code == 0:
-            reason = "exited with code 0 in the middle of it"
-        task = job.describe()
-        text = (
-            f'worker "{name}" (pid {pid}) died with {task} in its hands: {reason}\n'
-            "hint: only this task is lost; options(retries=1) would run it again in another worker"
-        )
-        return WorkerDied(text, task=task, worker=name, pid=pid, reason=reason)
-
     def _look_at_bundles(self) -> None:
-        """Where a worker is idle, let it have what others have not begun."""
+        """Tell what has ended in front of a slow task; let an idle worker have what others have not begun."""
         for holder in list(self.held):
             holder.flush()
-        if not self.board.is_starving():
-            return
-        found: list[tuple[Job, int, Any]] = []
-        news = []
+        news: list[_News] = []
         with self._lock:
+            self._refill()
+            starving = self.board.is_starving()
             for job in list(self._jobs.values()):
-                if not isinstance(job, Bundle) or not self.is_running(job):
-                    continue
-                if not job.seen:
+                if isinstance(job, Bundle) and self.is_running(job):
+                    assert job.slot is not None
+                    if job.seen:
+                        news.append(self._take_back(job) if starving else (job, self.board.look(job.slot)))
                     job.seen = True
-                    continue
-                assert job.slot is not None
-                outcome = self.board.cut(job.slot)
-                if outcome is None:
-                    continue
-                news.append((job, outcome))
-                singles = job.singles(outcome[2])
-                job.kept = min(job.kept, outcome[2])
-                for single in singles:
-                    self._enqueue(single)
-        for job, outcome in news:
-            job.take(outcome, found, whole=False)
-        self._settle(found)
-        if news:
-            self.board.tell()
-        if self._misfits:
-            self._tell_misfits()
+        self._tell_news(news)
 
     def _look_at_limits(self) -> None:
         from phalanx._pool_errors import TaskTimeout
@@ -652,12 +690,17 @@ class Crew:
                 for worker in self.workers:
                     worker.kill()
             if not self.workers and (self.terminated or (self.closing and not self.unfinished)):
-                self.over = True
+                self.over = self.is_shut = True
 
     # ---------------------------------------------------------------- the end
 
+    def shut(self) -> None:
+        """Take no task any more."""
+        with self._lock:
+            self.is_shut = True
+
     def close(self) -> None:
-        """Take no more tasks; workers go home when all are done."""
+        """No more tasks are to come but those of maps under way; workers go home when all are done."""
         self.closing = True
         for feeder in list(self.feeders):
             feeder.make_room()
@@ -686,11 +729,11 @@ class Crew:
     def _drop_all(self) -> list[Job]:
         """Under the lock: end the workers, and return the jobs that this leaves without one."""
         jobs = [*self._jobs.values(), *self._backlog]
-        self._jobs = _Forgiving()
+        self._jobs = Forgiving()
         self._backlog.clear()
         self._limited = 0
         self.board.close()
-        self.closing = self.terminated = True
+        self.closing = self.terminated = self.is_shut = True
         for worker in self.workers:
             with contextlib.suppress(ValueError):  # closed by the program
                 worker.terminate()
@@ -747,28 +790,6 @@ def goes_by_value(method: str) -> bool:
     if method == "fork" or getattr(main, "__spec__", None) is not None:
         return False
     return not os.path.exists(getattr(main, "__file__", None) or "")
-
-
-class _Nobody(Job):
-    """Stands for a job that was dropped while its slot was still a worker's."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__(_worker.CALL, None, ())
-
-    def succeed(self, value: Any) -> None:
-        """Nobody waits for it."""
-
-    def fail(self, error: BaseException, remote: str | None) -> None:
-        """Nobody waits for it."""
-
-
-class _Forgiving(dict[int, Job]):
-    """The jobs of a pool that was ended: whatever still comes is nobody's."""
-
-    def pop(self, slot: int, *default: Any) -> Job:
-        return super().pop(slot, None) or _Nobody()
 
 
 _FUNCTION = type(lambda: None)

@@ -6,12 +6,15 @@ import os
 import select
 from multiprocessing import process
 
+from phalanx import _core
 from phalanx.errors import OwnerDied
 from phalanx.multiprocessing._reasons import reason as reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from phalanx._pool_errors import WorkerDied
 
 _process: Any = process
 
@@ -59,3 +62,26 @@ def _told_of(pid: int) -> str:
             reason: str | None = popen.exit_reason()
             return reason or "ended, and nobody saw how"
     return "ended, and nobody saw how"
+
+
+def worker_died(task: str, number: int, workers: list[Any]) -> WorkerDied:
+    """The error of a task, described in `task`, whose worker, of that number in the tree, ended over it.
+
+    `workers`: the processes that it may be.
+    """
+    from phalanx._pool_errors import WorkerDied
+
+    pid, name, status = _core.Peer(number).life()
+    # A fork server tells the end of its children to their parent, and only then the tree knows.
+    if status is not None:
+        code: int | None = os.waitstatus_to_exitcode(status)
+    else:
+        code = next((other.exitcode for other in workers if other.pid == pid), None)
+    reason = "ended, and nobody saw how" if code is None else reason_of(code)
+    if code == 0:
+        reason = "exited with code 0 in the middle of it"
+    text = (
+        f'worker "{name}" (pid {pid}) died with {task} in its hands: {reason}\n'
+        "hint: only this task is lost; options(retries=1) would run it again in another worker"
+    )
+    return WorkerDied(text, task=task, worker=name, pid=pid, reason=reason)

@@ -73,6 +73,7 @@ class _Verbs:
         pool._check_running()
         result = AsyncResult(pool, callback, error_callback)
         job = Call(result, self._given.bind(func), tuple(args), kwds or None)
+        job.alone = bool(kwds) or self._given is not PLAIN
         result._job = job
         pool._crew.submit(self._given.apply(job))
         return result

@@ -177,6 +177,17 @@ impl Board {
         }
     }
 
+    /// How far the bundle in a slot has come, as (tasks begun, tasks ended), or None if there is no bundle.
+    fn progress(&self, slot: u32) -> Option<(usize, usize)> {
+        let outcome = self.board().bundle(slot % SLOTS as u32)?.outcome();
+        Some((outcome.begun, outcome.given))
+    }
+
+    /// Can a task be posted?
+    fn has_room(&self) -> bool {
+        self.board().has_room()
+    }
+
     /// Collect, after a death: slots that are finished, to be reaped; lost ones, each with the number of its worker; and
     /// bundles in the middle, to be reaped, each with the number of its worker.
     fn collect_from_the_dead(&self) -> (Vec<u32>, Owners, Owners) {

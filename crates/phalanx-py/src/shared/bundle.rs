@@ -119,15 +119,21 @@ pub(super) unsafe fn outcome(bundle: Bundled) -> Obj {
 }
 
 unsafe extern "C-unwind" fn cut(slf: Obj, slot: Obj) -> Obj {
-    // SAFETY: the descriptor has checked the class; the frame owns nothing.
+    // SAFETY: the descriptor has checked the class.
+    unsafe { news_of(slot, |slot| raw::state::<Board>(slf).board().cut(slot)) }
+}
+
+unsafe extern "C-unwind" fn look(slf: Obj, slot: Obj) -> Obj {
+    // SAFETY: the descriptor has checked the class.
+    unsafe { news_of(slot, |slot| raw::state::<Board>(slf).board().bundle(slot)) }
+}
+
+/// The news of the bundle that `find` finds in a slot, or None.
+unsafe fn news_of(slot: Obj, find: impl FnOnce(u32) -> Option<Bundled>) -> Obj {
+    // SAFETY: attached, as the callers promise; the frame owns nothing.
     unsafe {
-        let slot = raw::PyLong_AsLongLong(slot);
-        let this: &Board = raw::state(slf);
-        match u32::try_from(slot) {
-            Ok(slot) if (slot as usize) < SLOTS => match this.board().cut(slot) {
-                Some(bundle) => news(bundle),
-                None => raw::none(),
-            },
+        match u32::try_from(raw::PyLong_AsLongLong(slot)) {
+            Ok(slot) if (slot as usize) < SLOTS => find(slot).map_or_else(|| raw::none(), |bundle| news(bundle)),
             _ => raw::raise(raw::value_error(), c"no such slot"),
         }
     }
@@ -257,6 +263,12 @@ Return their slot, or None if the board is full. Raises what pickling raises.",
                 c"cut($self, slot, /)\n--\n\n\
 Take back the tasks of a posted bundle that its worker has not begun; return what collect() would, or None if there is no\n\
 bundle. Those before `begun` stay with the worker.",
+            ),
+            Method::One(
+                c"look",
+                look,
+                c"look($self, slot, /)\n--\n\n\
+What has become of a posted bundle and was not told yet, as collect() would tell it, or None if there is no bundle.",
             ),
             Method::NoArgs(
                 c"call",

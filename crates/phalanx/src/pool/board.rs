@@ -211,9 +211,15 @@ impl Board {
     /// Takes back those tasks of the bundle in `slot` that its worker has not begun; the others stay with it.
     pub fn cut(&self, slot: u32) -> Option<Bundled> {
         // Only the master reaps, and it is the master who cuts: the bundle is there.
-        let bundle = self.slots[slot as usize].cargo.bundle()?;
+        let bundle = self.bundle(slot)?;
         bundle.cut();
         Some(bundle)
+    }
+
+    /// The bundle in `slot`, for a look at what has become of it so far.
+    pub fn bundle(&self, slot: u32) -> Option<Bundled> {
+        // As in cut.
+        self.slots[slot as usize].cargo.bundle()
     }
 
     /// Does a worker sleep that would find nothing to take?

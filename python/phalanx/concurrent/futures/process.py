@@ -52,6 +52,7 @@ def _at_exit() -> None:
     _ending = True
     crews = list(_crews)
     for crew in crews:
+        crew.shut()
         crew.close()
     for crew in crews:
         crew.join()
@@ -66,9 +67,7 @@ class _Call(Job):
 
     __slots__ = ("future",)
 
-    def __init__(self, future: ProcessFuture, mode: int, function: Any, first: Any, second: Any) -> None:
-        super().__init__(mode, function, first, second)
-        self.future = future
+    future: ProcessFuture
 
     def succeed(self, value: Any) -> None:
         future = self.future
@@ -87,6 +86,9 @@ class _Call(Job):
             future.set_exception(error)
 
 
+_is_running = Future.running
+
+
 class ProcessFuture(Future):
     """A `Future` of a process pool. `cancel(running=True)` ends a call that has begun, with its worker."""
 
@@ -97,7 +99,7 @@ class ProcessFuture(Future):
 
     def _begin(self) -> bool:
         # Cancelled meanwhile: there is nothing to set.
-        return self.running() or bool(self.set_running_or_notify_cancel())
+        return _is_running(self) or bool(self.set_running_or_notify_cancel())
 
     def _cancel_now(self) -> None:
         if super().cancel():
@@ -233,29 +235,38 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
 
         Raises RuntimeError after shutdown() or while the interpreter ends, BrokenProcessPool if no worker can begin.
         """
-        return self._submit(PLAIN, None, _worker.CALL, fn, args, kwargs or None)
+        job = _Call(_worker.CALL, fn, args, kwargs or None)
+        job.alone = bool(kwargs)
+        return self._hand_in(job)
 
     def _ready(self) -> Crew:
-        """Under the lock: the crew, if it takes calls."""
-        crew = self._crew
-        if crew is not None and crew.broken is not None:
-            raise BrokenProcessPool(str(crew.broken)) from crew.broken
-        if self._shutdown_thread:
-            raise RuntimeError("cannot schedule new futures after shutdown")
-        if _ending:
-            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-        return self._begin() if crew is None else crew
+        """The crew, if it takes calls."""
+        with self._shutdown_lock:
+            crew = self._crew
+            if crew is not None and crew.broken is not None:
+                raise BrokenProcessPool(str(crew.broken)) from crew.broken
+            if self._shutdown_thread:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if _ending:
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+            return self._begin() if crew is None else crew
 
     def _submit(self, given: Options, at: int | None, mode: int, fn: Any, first: Any, second: Any) -> ProcessFuture:
-        with self._shutdown_lock:
+        job = _Call(mode, given.bind(fn), first, second)
+        job.alone = given is not PLAIN or mode != _worker.CALL
+        given.apply(job, at)
+        return self._hand_in(job)
+
+    def _hand_in(self, job: _Call) -> ProcessFuture:
+        job.future = future = ProcessFuture()
+        future._job = job
+        crew = self._crew
+        if crew is None or crew.is_shut:
             crew = self._ready()
-            future = ProcessFuture()
-            job = _Call(future, mode, given.bind(fn), first, second)
-            future._crew = crew
-            future._job = job
-            crew.submit(given.apply(job, at))
-            if self._safe_to_dynamically_spawn_children:
-                crew.grow(job)
+        future._crew = crew
+        crew.submit(job)
+        if self._safe_to_dynamically_spawn_children:
+            crew.grow(job)
         return future
 
     def map(
@@ -331,6 +342,8 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         with self._shutdown_lock:
             self._shutdown_thread = True
             crew = self._crew
+            if crew is not None:
+                crew.shut()
         if crew is not None:
             if cancel_futures:
                 for job in crew.waiting():
