@@ -99,7 +99,7 @@ class Crew:
         self._limited = 0  # jobs with a time limit
         self._misfits: deque[tuple[Job, Exception]] = deque()  # jobs that cannot be pickled, to be told so
         self.bundles = max_tasks is None and not by_value  # small tasks may travel together
-        self._bundled = 0  # bundles under way
+        self._bundled = 0  # bundles under way, of more than one task
         self.held: set[Any] = set()  # those who hold tasks back until a bundle is full: `flush()` posts them
         self._beating = False  # the tender looks at bundles
         self.feeders: set[Any] = set()  # those that may still have tasks, although none is there
@@ -292,7 +292,7 @@ class Crew:
             return False
         job.slot = slot
         self._jobs[slot] = job
-        self._bundled += 1
+        self._bundled += len(job.items) > 1
         return True
 
     def _tell_misfits(self) -> None:
@@ -356,7 +356,7 @@ class Crew:
         begun, outcome = 0, None
         if self.board.revoke(slot):
             del self._jobs[slot]
-            self._bundled = max(0, self._bundled - 1)
+            self._one_bundle_less(bundle)
             bundle.slot, bundle.ended = None, True
         else:
             outcome = self.board.cut(slot)
@@ -465,11 +465,15 @@ class Crew:
 
     def _unbundle(self, job: Job, outcome: tuple[Any, ...], found: list[tuple[Job, int, Any]]) -> None:
         """End the tasks of a bundle that have ended; failures become `found` as if they had gone alone."""
-        self._bundled = max(0, self._bundled - 1)
         if not isinstance(job, Bundle):  # the pool was ended meanwhile
             return
+        with self._lock:  # any thread may collect
+            self._one_bundle_less(job)
         self._end(job)
         job.take(outcome, found, whole=True)
+
+    def _one_bundle_less(self, bundle: Bundle) -> None:
+        self._bundled = max(0, self._bundled - (len(bundle.items) > 1))
 
     def _one_limit_less(self) -> None:
         with self._lock:  # any thread may collect
@@ -731,7 +735,7 @@ class Crew:
         jobs = [*self._jobs.values(), *self._backlog]
         self._jobs = Forgiving()
         self._backlog.clear()
-        self._limited = 0
+        self._limited = self._bundled = 0
         self.board.close()
         self.closing = self.terminated = self.is_shut = True
         for worker in self.workers:
