@@ -1,0 +1,107 @@
+"""How tasks and maps end: by their time, at shutdown, thrown away; what is told of their progress."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from phalanx import multiprocessing as mp
+from phalanx.concurrent.futures import ProcessPoolExecutor
+
+CTX = mp.get_context("fork")
+done: Any = None
+
+
+def take(given: Any) -> None:
+    global done
+    done = given
+
+
+def note(n: int) -> int:
+    done.put(n)
+    return n
+
+
+def forever() -> None:
+    while True:
+        time.sleep(60)
+
+
+def counted(queue: Any) -> list[int]:
+    """What the calls have noted, all of which have ended."""
+    found = []
+    while not queue.empty():
+        found.append(queue.get(timeout=20))
+    return sorted(found)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", [TimeoutError, multiprocessing.TimeoutError], ids=["built-in", "multiprocessing"])
+def test_a_task_out_of_time_is_caught_by_both_names(kind: type[Exception]) -> None:
+    with CTX.Pool(1) as pool, pytest.raises(kind, match=r"forever\(\) took longer than 0\.05 s; its worker was ended"):
+        pool.options(timeout=0.05).apply(forever)
+    with ProcessPoolExecutor(1, CTX) as executor, pytest.raises(kind, match="took longer than"):
+        executor.options(timeout=0.05).submit(forever).result()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", [TimeoutError, multiprocessing.TimeoutError], ids=["built-in", "multiprocessing"])
+def test_a_thread_out_of_time_too(kind: type[Exception]) -> None:
+    gate = threading.Event()
+    with mp.pool.ThreadPool(1) as pool:
+        with pytest.raises(kind, match="took longer than"):
+            pool.options(timeout=0.05).apply(gate.wait)
+        gate.set()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("how", ["shutdown", "thrown away", "left"])
+def test_a_map_that_nobody_asks_is_done_all_the_same(how: str) -> None:
+    many = 2_000
+    told = CTX.Queue()
+    executor = ProcessPoolExecutor(2, CTX, take, (told,))
+    results = executor.map(note, range(many))
+    if how == "shutdown":
+        executor.shutdown()
+        assert list(results) == list(range(many))
+    elif how == "thrown away":
+        del results
+        executor.shutdown()
+    else:
+        with executor:
+            pass
+    assert counted(told) == list(range(many))
+
+
+@pytest.mark.timeout(60)
+def test_a_bounded_map_submits_nothing_at_the_end() -> None:
+    told = CTX.Queue()
+    executor = ProcessPoolExecutor(2, CTX, take, (told,))
+    results = executor.map(note, itertools.count(), buffersize=4)
+    assert [next(results) for _ in range(10)] == list(range(10))
+    executor.shutdown()
+    assert counted(told) == list(range(14))
+
+
+@pytest.mark.timeout(60)
+def test_cancelled_maps_end_at_once() -> None:
+    told = CTX.Queue()
+    executor = ProcessPoolExecutor(2, CTX, take, (told,))
+    results = executor.map(note, itertools.count())
+    executor.shutdown(cancel_futures=True)
+    del results
+    assert len(counted(told)) <= 200
+
+
+@pytest.mark.timeout(60)
+def test_progress_of_a_bounded_map() -> None:
+    news: list[tuple[int, int | None]] = []
+    with ProcessPoolExecutor(2, CTX) as executor:
+        view = executor.options(on_progress=lambda n, total: news.append((n, total)))
+        assert list(view.map(abs, range(-50, 0), buffersize=3)) == list(range(50, 0, -1))
+    assert [n for n, _ in news] == sorted(n for n, _ in news) and news[-1][0] == 50
