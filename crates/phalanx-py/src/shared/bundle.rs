@@ -133,9 +133,7 @@ unsafe fn news_of(slot: Obj, find: impl FnOnce(u32) -> Option<Bundled>) -> Obj {
     // SAFETY: attached, as the callers promise; the frame owns nothing.
     unsafe {
         match u32::try_from(raw::PyLong_AsLongLong(slot)) {
-            Ok(slot) if (slot as usize) < SLOTS => {
-                find(slot).map_or_else(|| raw::none(), |bundle| news(bundle))
-            }
+            Ok(slot) if (slot as usize) < SLOTS => find(slot).map_or_else(raw::none, |bundle| news(bundle)),
             _ => raw::raise(raw::value_error(), c"no such slot"),
         }
     }
