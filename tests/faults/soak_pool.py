@@ -1,7 +1,8 @@
 """A million tasks while a worker is killed every 50 ms: every result right, nothing done for another, memory flat.
 
-Run as a program: `python tests/faults/soak_pool.py [TASKS] [fork|spawn|forkserver] [bundles|tasks]`. It prints what it
-has counted, and fails on a wrong result, a lost one beyond those in the hands of the dead, or memory that grows.
+Run as a program: `python tests/faults/soak_pool.py [TASKS] [fork|spawn|forkserver] [bundles|tasks|submits]`.
+It prints what it has counted, and fails on a wrong result, a lost one beyond those in the hands of the dead, or
+memory that grows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from phalanx import multiprocessing as mp
 
 EVERY = 0.05  # seconds between two deaths
 PAGE = os.sysconf("SC_PAGE_SIZE")
+WINDOW = 20_000  # submitted at a time
 GROWTH = 32 << 20  # bytes that the parent may grow by after the first tenth
 
 
@@ -55,18 +58,30 @@ class Reaper(threading.Thread):
         self.join()
 
 
+def askers(pool: Any, tasks: int, kind: str) -> Iterator[Callable[[], int]]:
+    """For each task what returns its result or raises its error."""
+    if kind == "submits":
+        for first in range(0, tasks, WINDOW):
+            for result in [pool.apply_async(square, (n,)) for n in range(first, min(tasks, first + WINDOW))]:
+                yield result.get
+        return
+    view = pool if kind == "bundles" else pool.options(timeout=60)  # tasks with options travel alone
+    answers = view.imap(square, range(tasks))
+    for _ in range(tasks):
+        yield answers.__next__
+    assert next(answers, None) is None
+
+
 def soak(tasks: int, method: str = "fork", kind: str = "bundles") -> dict[str, int]:
     """Do so many tasks and return what was counted."""
     counted = {"tasks": tasks, "right": 0, "lost": 0, "wrong": 0, "killed": 0, "grown": 0}
     first = 0
     with mp.get_context(method).Pool(2) as pool:
-        view: Any = pool if kind == "bundles" else pool.options(timeout=60)  # tasks with options travel alone
         reaper = Reaper(pool)
         reaper.start()
-        answers = view.imap(square, range(tasks))
-        for n in range(tasks):
+        for n, ask in enumerate(askers(pool, tasks, kind)):
             try:
-                answer = next(answers)
+                answer = ask()
             except phalanx.WorkerDied:
                 counted["lost"] += 1
             else:
@@ -76,7 +91,6 @@ def soak(tasks: int, method: str = "fork", kind: str = "bundles") -> dict[str, i
         reaper.stop()
         counted["killed"] = reaper.killed
         counted["grown"] = resident() - first
-        assert next(answers, None) is None
     return counted
 
 
