@@ -45,7 +45,9 @@ class Reaper(threading.Thread):
     def run(self) -> None:
         dice = random.Random(1)
         while not self._over.wait(EVERY):
-            workers = [worker for worker in list(self._pool._pool) if worker.is_alive()]
+            # Those that have begun: where none ever begins, the pool says so and ends.
+            begun = self._pool._crew._ready
+            workers = [worker for worker in list(self._pool._pool) if worker.pid in begun and worker.is_alive()]
             if workers:
                 try:
                     os.kill(dice.choice(workers).pid, signal.SIGKILL)
