@@ -211,6 +211,17 @@ def test_the_input_is_looked_at_with_bounds(pool: Any) -> None:
         assert pulled - n <= 2_000
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("verb", ["imap", "imap_unordered"])
+@pytest.mark.parametrize("options", [{}, {"retries": 1}], ids=["together", "alone"])
+def test_nothing_is_kept_of_what_was_handed_out(pool: Any, verb: str, options: dict[str, int]) -> None:
+    results = getattr(pool.options(**options), verb)(same, itertools.count())
+    for _ in range(5_000):
+        next(results)
+    kept = [value for value in vars(results).values() if hasattr(value, "__len__")]
+    assert kept and all(len(value) < 1_000 for value in kept)
+
+
 def test_how_many_go_together() -> None:
     pace = Pace()
     assert pace.many() == 1

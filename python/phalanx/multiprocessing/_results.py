@@ -310,7 +310,7 @@ class IMapIterator:
         self._crew = pool._crew
         self._guard = threading.RLock()
         self._results: dict[int, tuple[bool, Any, int]] = {}  # by the number of the first item: see _arrived
-        self._order: deque[int] = deque()
+        self._order: deque[int] = deque()  # the same numbers as they came, unless the order is that of the items
         self._index = 0  # the next item to be handed out
         self._count: int | None = None  # how many there are, once that is known
         self._now: Iterator[Any] = iter(())
@@ -370,7 +370,8 @@ class IMapIterator:
         if self._note is not None:
             self._note(self._ended_items)
         self._results[at] = (success, value, n)
-        self._order.append(at)
+        if not self._ordered:
+            self._order.append(at)
 
     def _ended(self, count: int) -> None:
         self._count = count
