@@ -60,6 +60,10 @@ class Workers:
         waiting = [self.executor.submit(step, -1 - i) for i in range(self.n)]
         for _ in waiting:
             self.come.get(timeout=20)
+        # On a busy machine it may have looked slow.
+        crew = self.executor._crew
+        crew.wait_for(lambda: True)
+        crew._backlog.learn(step, 1000, 1000, 1000)
         return waiting
 
     def submit(self, numbers: Any) -> list[Any]:

@@ -105,3 +105,43 @@ def test_progress_of_a_bounded_map() -> None:
         view = executor.options(on_progress=lambda n, total: news.append((n, total)))
         assert list(view.map(abs, range(-50, 0), buffersize=3)) == list(range(50, 0, -1))
     assert [n for n, _ in news] == sorted(n for n, _ in news) and news[-1][0] == 50
+
+
+@pytest.mark.timeout(60)
+def test_a_child_ends_whatever_its_parent_held_at_the_fork() -> None:
+    with ProcessPoolExecutor(1, CTX) as executor:
+        assert executor.submit(abs, -1).result(20) == 1
+        held, over = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with executor._crew._lock:
+                held.set()
+                over.wait(20)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(20)
+        children = [CTX.Process(target=executor.shutdown if shuts else int) for shuts in (False, True)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join(20)
+        codes = [child.exitcode for child in children]
+        for child in children:
+            child.kill()
+        over.set()
+        thread.join(20)
+        assert codes == [0, 0]
+
+
+@pytest.mark.timeout(60)
+def test_a_child_does_not_do_the_maps_of_its_parent() -> None:
+    told = CTX.Queue()
+    take(told)  # for the child, too
+    with ProcessPoolExecutor(1, CTX, take, (told,)) as executor:
+        results = executor.map(note, range(1_000))
+        child = CTX.Process(target=int)
+        child.start()
+        child.join(20)
+        assert child.exitcode == 0 and list(results) == list(range(1_000))
+    assert counted(told) == list(range(1_000))

@@ -181,3 +181,41 @@ def test_it_ends_with_the_interpreter() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stderr) == (0, "")
     assert not os.path.exists(f"/proc/{done.stdout.strip()}")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("end", ["shutdown", "replaced", "kill_workers"])
+def test_nothing_waits_for_an_executor_that_has_ended(end: str) -> None:
+    executor = phalanx.get_reusable_executor(1, "fork", timeout=600)
+    assert executor.submit(abs, -1).result(20) == 1
+    waiting = [thread for thread in threading.enumerate() if thread.name == "phalanx-idle"]
+    assert waiting
+    if end == "replaced":
+        phalanx.get_reusable_executor(1, "fork", timeout=601)
+    else:
+        getattr(executor, end)()
+    for thread in waiting:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.mark.timeout(60)
+def test_workers_that_go_take_no_call_with_them() -> None:
+    executor = phalanx.get_reusable_executor(1, "fork", timeout=0.002)
+    found: list[int] = []
+
+    def ask(first: int) -> None:
+        found.extend(executor.submit(abs, -n).result(20) for n in range(first, first + 100))
+
+    threads = [threading.Thread(target=ask, args=(first,)) for first in (0, 100, 200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(50)
+    for n in range(50):
+        idle = [thread for thread in threading.enumerate() if thread.name == "phalanx-idle"]
+        if n % 2:
+            for thread in idle:
+                thread.join(20)
+        assert executor.submit(abs, -n).result(20) == n
+    assert sorted(found) == list(range(300))

@@ -700,8 +700,9 @@ class Crew:
 
     def shut(self) -> None:
         """Take no task any more."""
-        with self._lock:
-            self.is_shut = True
+        if self.owner == os.getpid():  # else a thread of the owner may have had the lock when it forked
+            with self._lock:
+                self.is_shut = True
 
     def close(self) -> None:
         """No more tasks are to come but those of maps under way; workers go home when all are done."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from phalanx.concurrent.futures.process import ProcessFuture
     from phalanx.multiprocessing._crew import Crew
 
 __all__ = ["ReusableExecutor", "get_reusable_executor"]
@@ -43,18 +44,26 @@ class ReusableExecutor(ProcessPoolExecutor):
         self._threads = threads
         self._timeout = timeout
         self._used = monotonic()
+        self._over = threading.Event()
 
     def _begin(self) -> Crew:
         self._processes = {}
         crew = super()._begin()
         if self._timeout is not None:
-            args = (weakref.ref(self), crew, self._timeout)
+            over = self._over
+            args = (weakref.ref(self, lambda _: over.set()), crew, over, self._timeout)
             threading.Thread(target=_watch, args=args, name="phalanx-idle", daemon=True).start()
         return crew
 
-    def _ready(self) -> Crew:
-        self._used = monotonic()
-        return super()._ready()
+    def _hand_in(self, job: Any) -> ProcessFuture:
+        with self._shutdown_lock:  # the workers do not go meanwhile
+            self._used = monotonic()
+            return super()._hand_in(job)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls: see `ProcessPoolExecutor.shutdown`."""
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        self._over.set()
 
     def _rest(self, crew: Crew) -> float:
         """Let the workers go if the time is over. Seconds until the next look; 0: they have gone."""
@@ -72,15 +81,13 @@ class ReusableExecutor(ProcessPoolExecutor):
             return left
 
 
-def _watch(reference: Any, crew: Crew, left: float) -> None:
+def _watch(reference: Any, crew: Crew, over: threading.Event, left: float) -> None:
     # An executor that nobody holds ends by itself.
-    bell = threading.Event()
     while (executor := reference()) is not None:
         left = executor._rest(crew)
         del executor
-        if not left:
+        if not left or over.wait(left):
             return
-        bell.wait(left)
 
 
 def get_reusable_executor(

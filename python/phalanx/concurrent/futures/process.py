@@ -8,6 +8,7 @@ cloudpickle.
 from __future__ import annotations
 
 import concurrent.futures.process as _std_process
+import os
 import threading
 import weakref
 from collections import deque
@@ -58,8 +59,15 @@ def _at_exit() -> None:
         crew.join()
 
 
+def _in_child() -> None:
+    # Executors of the parent are not ours to end, nor their maps to do.
+    global _crews, _maps
+    _crews, _maps = weakref.WeakSet(), set()
+
+
 _register: Any = threading
 _register._register_atexit(_at_exit)
+os.register_at_fork(after_in_child=_in_child)
 
 
 class _Call(Job):
