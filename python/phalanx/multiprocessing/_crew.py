@@ -344,8 +344,6 @@ class Crew:
                 self._refill()
         finally:
             self._tell_news(news)
-            if self._misfits:
-                self._tell_misfits()
         return True
 
     def _take_back(self, bundle: Bundle) -> _News:
