@@ -26,18 +26,22 @@ class WorkerDied(PhalanxError, BrokenProcessPool):
     - `worker`: the name of the process
     - `pid`: its process id
     - `reason`: how it ended, in words
+    - `last_event`: how far it had come with the task, and how many seconds before
 
     It holds text and numbers only, so it may be pickled.
     """
 
     __module__ = "phalanx"
 
-    def __init__(self, text: str = "", *, task: str = "", worker: str = "", pid: int = 0, reason: str = "") -> None:
+    def __init__(
+        self, text: str = "", *, task: str = "", worker: str = "", pid: int = 0, reason: str = "", last_event: str = ""
+    ) -> None:
         super().__init__(text)
         self.task = task
         self.worker = worker
         self.pid = pid
         self.reason = reason
+        self.last_event = last_event
 
 
 class RemoteError(PhalanxError, BrokenProcessPool):

@@ -256,12 +256,13 @@ def fails(kinds: type[BaseException] | tuple[type[BaseException], ...], *words: 
     raise AssertionError(f"nothing was raised, not {kinds}")
 
 
-def dead(error: Any, task: str, reason: str, pid: int | None = None) -> None:
+def dead(error: Any, task: str, reason: str, pid: int | None = None, event: str = "task") -> None:
     """The error of a task whose worker died says all that it has to."""
     assert isinstance(error, WorkerDied) and isinstance(error, BrokenProcessPool), type(error)
     assert task in str(error) and reason in str(error), error
     assert task in str(error.task) and reason in error.reason and error.worker, vars(error)
     assert error.pid == pid if pid else error.pid > 0, (error.pid, pid)
+    assert error.last_event.startswith(event) and f"last event: {error.last_event}" in str(error), error
 
 
 def settled(number: Callable[[], int]) -> int:

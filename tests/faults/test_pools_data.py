@@ -224,7 +224,7 @@ def main():
     with make(2) as pool:
         for task, kind, names in (
             (fail, RemoteError, ("type_name", "text", "traceback")),
-            (died, WorkerDied, ("task", "worker", "pid", "reason")),
+            (died, WorkerDied, ("task", "worker", "pid", "reason", "last_event")),
         ):
             with fails(kind) as caught: got(send(pool, task))
             again = pickle.loads(pickle.dumps(caught.error))

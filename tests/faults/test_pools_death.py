@@ -77,7 +77,7 @@ def main():
         other = send(pool, square, 9)
         for chunk in (1, 5, None):
             with fails(WorkerDied) as caught: each(pool, some, range(20), chunk)
-            dead(caught.error, "some", "SIGKILL")
+            dead(caught.error, "some", "SIGKILL", event="task started")
             assert each(pool, some, range(10), chunk) == squares(10)
         assert got(other) == 81
         usable(pool)
@@ -121,7 +121,7 @@ def main():
         for parts in ((Poison(),), (BLOB, Poison())):
             tasks = among(pool, take, *parts)
             with fails(WorkerDied) as caught: got(tasks.handle)
-            dead(caught.error, "take", "SIGKILL")
+            dead(caught.error, "take", "SIGKILL", event="task taken")
             tasks.right()
         usable(pool)
 """,
@@ -140,7 +140,7 @@ def main():
         for large in (False, True):
             tasks = among(pool, give, large)
             with fails(WorkerDied) as caught: got(tasks.handle)
-            dead(caught.error, "give", "SIGKILL")
+            dead(caught.error, "give", "SIGKILL", event="task ended, its result on the way")
             tasks.right()
         usable(pool)
 """,

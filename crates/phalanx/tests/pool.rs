@@ -3,8 +3,9 @@
 
 mod processes;
 
-use phalanx::pool::{BUNDLE, Board, Bundled, CELL, Ended, ROOM, SLOTS, Thing, What};
+use phalanx::pool::{BUNDLE, Board, Bundled, CELL, Ended, Lost, ROOM, SLOTS, Stage, Thing, What};
 use phalanx::shm::{Handle, heap, point, tree};
+use phalanx::sys;
 use processes::{Child, Dice, Ending, alone, alone_for, fork, patiently, until, used};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -67,7 +68,7 @@ impl Master {
     fn bury(&mut self) {
         let estate = self.board().collect_from_the_dead();
         estate.finished.into_iter().for_each(|slot| self.reap(slot));
-        for (slot, _) in estate.lost {
+        for Lost { slot, .. } in estate.lost {
             self.lost
                 .insert(self.out.remove(&slot).expect("a lost task was out"));
             self.free.push(slot);
@@ -390,7 +391,7 @@ fn a_worker_that_is_killed_in_a_bundle() {
                     assert_eq!(victim.ending(), Ending::Killed(libc::SIGKILL));
                     let estate = board.collect_from_the_dead();
                     assert!(estate.finished.is_empty() && estate.lost.is_empty());
-                    let [(slot, _)] = estate.bundles[..] else {
+                    let [Lost { slot, .. }] = estate.bundles[..] else {
                         panic!("{estate:?}")
                     };
                     // One was begun and has not ended; all before it are there, all after it are untouched.
@@ -417,5 +418,54 @@ fn a_bundle_that_nobody_took_goes_with_its_board() {
         post_bundle(board, 0, 12);
         drop(handle);
         assert_eq!(used(), before);
+    });
+}
+
+/// What a master learns of the task that its worker died over, where the worker came so far with it.
+fn last_event(far: Option<Stage>) -> Stage {
+    let handle = Board::make().unwrap();
+    let board = Board::of(&handle);
+    // The slot has carried another task before, and a note of that one.
+    let mut bytes = [0; ROOM];
+    board.post(0, Thing::Small(KIND, &[1]));
+    // SAFETY: the buffer has ROOM bytes; the slot was finished.
+    unsafe {
+        assert!(board.try_take(bytes.as_mut_ptr()).is_some());
+        board.note(0, Stage::Ended);
+        board.finish(0, Thing::Small(KIND, &[1]), false, -1);
+        board.collect(|_| {});
+        board.reap(0, bytes.as_mut_ptr());
+    }
+    board.post(0, Thing::Small(KIND, &[2]));
+    let begun = sys::now();
+    let mut victim = fork(|| {
+        let mut bytes = [0; ROOM];
+        assert!(far.is_some() || point::arm("task.taken", 1));
+        // SAFETY: the buffer has ROOM bytes.
+        unsafe { board.try_take(bytes.as_mut_ptr()) };
+        board.note(0, far.unwrap());
+        std::process::abort();
+    });
+    assert!(matches!(victim.ending(), Ending::Killed(_)));
+    let [lost] = board.collect_from_the_dead().lost[..] else {
+        panic!("one task was lost")
+    };
+    let tick = Duration::from_millis(50).as_nanos() as u64; // the clock of notes stands still for so long at the most
+    let noted = (begun.saturating_sub(tick)..=sys::now()).contains(&lost.event.since);
+    assert!(
+        lost.slot == 0 && (noted || far.is_none() && lost.event.since == 0),
+        "{lost:?}"
+    );
+    lost.event.stage
+}
+
+#[test]
+fn the_last_event_of_a_lost_task() {
+    alone("the_last_event_of_a_lost_task", || {
+        tree::number();
+        assert_eq!(last_event(None), Stage::Taken);
+        for stage in [Stage::Taken, Stage::Started, Stage::Ended] {
+            assert_eq!(last_event(Some(stage)), stage);
+        }
     });
 }

@@ -23,8 +23,6 @@ _MOST = _core.Board.BUNDLE
 class Bundle(Job):
     """Tasks that call one function: a subclass says what is done with their results, and with one that goes alone."""
 
-    __slots__ = ("items", "kept", "seen")
-
     is_bundle = True
 
     def __init__(self, mode: int, function: Any, items: tuple[Any, ...]) -> None:
@@ -92,10 +90,8 @@ class Pace:
 class _Company(Bundle):
     """Calls that were submitted one by one, and wait for a worker together."""
 
-    __slots__ = ("_backlog", "_jobs")
-
     def __init__(self, jobs: list[Job], backlog: Backlog) -> None:
-        items = tuple(job.task[2] for job in jobs)  # type: ignore[index]
+        items = tuple([job.first for job in jobs])
         super().__init__(_worker.STARMAP, jobs[0].function, items)
         self._jobs = jobs
         self._backlog = backlog
@@ -120,7 +116,7 @@ class _Company(Bundle):
             job = self._jobs[at]
             at += 1
             job.ended = True
-            job.bundle = job.task = None
+            job.bundle = job.first = None
             job.succeed(value)
 
     def learn(self, n: int, spent: int, size: int) -> None:
@@ -129,8 +125,7 @@ class _Company(Bundle):
     def fail(self, error: BaseException, remote: str | None) -> None:
         for job in self._jobs[: self.kept]:
             if not job.ended:
-                job.ended = True
-                job.bundle = job.task = None
+                job.end()
                 job.fail(error, remote)
 
 
@@ -152,7 +147,7 @@ class Backlog:
         return len(self._jobs)
 
     def __iter__(self) -> Iterator[Job]:
-        return iter(self._jobs)
+        return iter(self._jobs.copy())  # who submits adds to them without a lock
 
     def add(self, *jobs: Job) -> None:
         """Let them wait behind all others."""

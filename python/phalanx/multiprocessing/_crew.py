@@ -44,6 +44,16 @@ _EARLY = 3  # so many workers in a row that die before their first task, and the
 _STOPPING = 0.1  # seconds that a process may take to stop
 _PATIENCE = 1.0  # seconds from SIGTERM to SIGKILL
 
+_here = os.getpid()  # asked at each submission, and a system call costs as much as the rest of it
+
+
+def _in_child() -> None:
+    global _here
+    _here = os.getpid()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
 
 class Crew:
     """Workers and their tasks. Every method may be called from any thread."""
@@ -106,7 +116,7 @@ class Crew:
         self._tick = _TICK
         self._kill_at: float | None = None
         self.tender: threading.Thread | None = None
-        self.owner = os.getpid()
+        self.owner = _here
         self.over = False
 
     # ---------------------------------------------------------------- workers
@@ -177,17 +187,14 @@ class Crew:
 
     def submit(self, job: Job) -> None:
         """Hand a job in. What pickling raises ends the job."""
-        if self.owner != os.getpid():
+        if self.owner != _here:
             self._help(job)
             return
-        with self._lock:
-            if self.is_shut:
-                raise self.broken or RuntimeError("the pool has ended")
-            if self.bundles and not job.alone and len(self._jobs) >= self._enough:
-                # What is held back goes with the next result: some are under way.
-                if not self._backlog.hold(job) and not self._full:
-                    self._refill()
-            else:
+        if self.bundles and not job.alone and len(self._jobs) >= self._enough:
+            self._hold_back(job)
+        else:
+            with self._lock:
+                self._refuse()
                 self._enqueue(job)
         if self._misfits:
             self._tell_misfits()
@@ -195,6 +202,32 @@ class Crew:
             self.ring()
         elif self._bundled and not self._beating:
             self._beat()
+
+    def _refuse(self) -> None:
+        """Raise if no job is taken any more."""
+        if self.is_shut:
+            raise self.broken or RuntimeError("the pool has ended")
+
+    def _hold_back(self, job: Job) -> None:
+        """Let a job wait for company: it goes with the next result, since some are under way.
+
+        Without the lock, which whoever collects holds for long. Whoever empties what is under way looks at the backlog
+        after that, whoever shuts the pool too; here the backlog is added to first. So one of the two sees the other.
+        """
+        more = self._backlog.hold(job)
+        if self.is_shut:
+            with self._lock:
+                if self._backlog.remove(job):
+                    self._refuse()
+        elif len(self._jobs) < self._enough:
+            with self._lock:
+                self._refill()
+        elif not more and not self._full and self._lock.acquire(blocking=False):
+            # Who has the lock collects, and there will be another result after that one.
+            try:
+                self._refill()
+            finally:
+                self._lock.release()
 
     def hold(self, holder: Any) -> None:
         """Have `holder.flush()` called in a while, unless it is let go before."""
@@ -207,27 +240,24 @@ class Crew:
         if isinstance(job, Bundle):
             for single in job.singles(0):
                 self._help(single)
-            self._end(job)
+            job.end()
             return
-        task = job.task
-        assert task is not None
         try:
-            value = _worker.perform(*task[:4])
+            value = _worker.perform(*job.task[:4])
         except BaseException as error:
-            self._end(job)
+            job.end()
             job.fail(error, None)
         else:
-            self._end(job)
+            job.end()
             job.succeed(value)
 
     def _encodable(self, job: Job) -> Any:
         """The task as it goes to a worker: functions of modules by number, or all of it by value."""
-        assert job.task is not None
         if job.by_value or self._by_value:
             return _travel.by_value(job.task)
-        mode, function, *rest = job.task
+        mode, function, *rest = task = job.task
         if type(function) is not _FUNCTION:
-            return job.task
+            return task
         number = self._functions.get(function)
         if number is None:
             number = len(self._functions) + 1
@@ -278,7 +308,6 @@ class Crew:
         return True
 
     def _post_bundle(self, job: Bundle) -> bool:
-        assert job.task is not None
         try:
             mode, number, *_ = self._encodable(job)
             slot = self.board.post_many(number, job.items, int(mode == _worker.STARMAP))
@@ -299,7 +328,7 @@ class Crew:
         """Not under the lock, which whoever is told may want together with their own."""
         while self._misfits:
             job, error = self._misfits.popleft()
-            self._end(job)
+            job.end()
             job.fail(error, None)
             self.board.tell()
 
@@ -307,11 +336,6 @@ class Crew:
         """Under the lock: put a job on the board, or behind those that wait for room."""
         if self._backlog or not self._post(job):
             self._backlog.add(job)
-
-    def _end(self, job: Job) -> None:
-        job.slot = None
-        job.ended = True
-        job.task = None
 
     def _refill(self) -> None:
         """Under the lock: post of the backlog what the board has room for."""
@@ -340,7 +364,7 @@ class Crew:
                     del self._jobs[job.slot]
                     if job.limit is not None:
                         self._one_limit_less()
-                self._end(job)
+                job.end()
                 self._refill()
         finally:
             self._tell_news(news)
@@ -446,13 +470,13 @@ class Crew:
             if job.limit is not None:
                 self._one_limit_less()
             if kind == 0:
-                self._end(job)
+                job.end()
                 job.succeed(value)
             elif kind == 1 and self._again(job, value):
                 continue
             else:
                 task = job.describe()
-                self._end(job)
+                job.end()
                 error, remote = _travel.rebuilt(value, task) if kind == 1 else (_travel.unreadable(value, task), None)
                 job.fail(error, remote)
             del job, value
@@ -467,7 +491,7 @@ class Crew:
             return
         with self._lock:  # any thread may collect
             self._one_bundle_less(job)
-        self._end(job)
+        job.end()
         job.take(outcome, found, whole=True)
 
     def _one_bundle_less(self, bundle: Bundle) -> None:
@@ -586,7 +610,7 @@ class Crew:
             self.broken = broken
             jobs = self._drop_all()
         for job in jobs:
-            self._end(job)
+            job.end()
             job.fail(broken, None)
         self.board.tell()
 
@@ -606,19 +630,19 @@ class Crew:
             for slot in finished:
                 _, kind, value = self.board.reap(slot)
                 found.append((self._jobs.pop(slot), kind, value))
-            gone = [(self._jobs.pop(slot), number) for slot, number in lost]
-            for slot, number in bundles:
+            gone = [(self._jobs.pop(slot), last) for slot, *last in lost]
+            for slot, *last in bundles:
                 _, kind, value = self.board.reap(slot)
                 job = self._jobs.pop(slot)
                 found.append((job, kind, value))
                 if isinstance(job, Bundle):
                     given, begun = value[0] + len(value[1]), value[2]
-                    gone += [(job.single(at), number) for at in range(given, begun)]
+                    gone += [(job.single(at), last) for at in range(given, begun)]
                     self._backlog.add(*job.singles(begun))
             begun = worker.pid in self._ready
             self._ready.discard(worker.pid)
         self._settle(found)
-        for job, number in gone:
+        for job, last in gone:
             if job.limit is not None:
                 self._one_limit_less()
             if job.doom is None and job.tries > 0 and not self.terminated:
@@ -627,8 +651,8 @@ class Crew:
                     job.slot, job.began = None, 0.0
                     self._backlog.add(job)
                 continue
-            died = job.doom or worker_died(job.describe(), number, [worker, *self.workers])
-            self._end(job)
+            died = job.doom or worker_died(job.describe(), *last, [worker, *self.workers])
+            job.end()
             job.fail(died, None)
         if gone:
             self.board.tell()
@@ -698,7 +722,7 @@ class Crew:
 
     def shut(self) -> None:
         """Take no task any more."""
-        if self.owner == os.getpid():  # else a thread of the owner may have had the lock when it forked
+        if self.owner == _here:  # else a thread of the owner may have had the lock when it forked
             with self._lock:
                 self.is_shut = True
 
@@ -711,7 +735,7 @@ class Crew:
 
     def terminate(self, error: BaseException | None = None) -> None:
         """End the workers now. Whoever waits for a task gets `error`."""
-        if self.owner != os.getpid():
+        if self.owner != _here:
             return
         with self._lock:
             if self.terminated:
@@ -719,7 +743,7 @@ class Crew:
             jobs = self._drop_all()
         for job in jobs:
             if not job.ended:
-                self._end(job)
+                job.end()
                 if error is not None:
                     job.fail(error, None)
         self.board.tell()
@@ -731,12 +755,12 @@ class Crew:
 
     def _drop_all(self) -> list[Job]:
         """Under the lock: end the workers, and return the jobs that this leaves without one."""
+        self.closing = self.terminated = self.is_shut = True  # first: see `_hold_back`
         jobs = [*self._jobs.values(), *self._backlog]
         self._jobs = Forgiving()
         self._backlog.clear()
         self._limited = self._bundled = 0
         self.board.close()
-        self.closing = self.terminated = self.is_shut = True
         for worker in self.workers:
             with contextlib.suppress(ValueError):  # closed by the program
                 worker.terminate()

@@ -64,10 +64,14 @@ def _told_of(pid: int) -> str:
     return "ended, and nobody saw how"
 
 
-def worker_died(task: str, number: int, workers: list[Any]) -> WorkerDied:
+# By how far it had come, as `Board.collect_from_the_dead` tells it.
+_EVENTS = ("task taken", "task started", "task ended, its result on the way")
+
+
+def worker_died(task: str, number: int, stage: int, ago: float | None, workers: list[Any]) -> WorkerDied:
     """The error of a task, described in `task`, whose worker, of that number in the tree, ended over it.
 
-    `workers`: the processes that it may be.
+    `stage` and `ago`: how far it had come, and how many seconds before. `workers`: the processes that it may be.
     """
     from phalanx._pool_errors import WorkerDied
 
@@ -80,8 +84,10 @@ def worker_died(task: str, number: int, workers: list[Any]) -> WorkerDied:
     reason = "ended, and nobody saw how" if code is None else reason_of(code)
     if code == 0:
         reason = "exited with code 0 in the middle of it"
+    event = _EVENTS[stage] if ago is None else f"{_EVENTS[stage]}, {ago:.2f} s before"
     text = (
         f'worker "{name}" (pid {pid}) died with {task} in its hands: {reason}\n'
+        f"  last event: {event}\n"
         "hint: only this task is lost; options(retries=1) would run it again in another worker"
     )
-    return WorkerDied(text, task=task, worker=name, pid=pid, reason=reason)
+    return WorkerDied(text, task=task, worker=name, pid=pid, reason=reason, last_event=event)

@@ -14,39 +14,47 @@ __all__ = ["Forgiving", "Job"]
 class Job:
     """One task from its submission to its end. A subclass says what becomes of the result.
 
-    `slot` is where it lies on the board, None while it waits for room or travels in a bundle, or once it has ended.
+    Many are made, and few need more than a function and arguments: what is rare has its default here.
     """
 
     is_bundle = False
-
-    __slots__ = (
-        "alone",
-        "at",
-        "began",
-        "bundle",
-        "by_value",
-        "doom",
-        "ended",
-        "function",
-        "limit",
-        "slot",
-        "task",
-        "tries",
-    )
+    slot: int | None = None
+    """Where it lies on the board; None while it waits for room or travels in a bundle, or once it has ended."""
+    ended = False
+    alone = True
+    """It may not share a bundle with others that call the same function."""
+    bundle: Any = None
+    """The one in which it travels."""
+    at = 0
+    """Its place there."""
+    by_value = False
+    given: dict[str, int] | None = None
+    """What its worker has to know of its options."""
+    limit: float | None = None
+    """Seconds."""
+    began = 0.0
+    """When it was first seen in a worker's hands, if it has a limit."""
+    tries = 0
+    """How often it may still be run again."""
+    doom: BaseException | None = None
+    """What its caller gets, now that its worker is being ended."""
 
     def __init__(self, mode: int, function: Any, first: Any, second: Any = None) -> None:
+        self.mode = mode
         self.function = function
-        self.task: tuple[Any, ...] | None = (mode, function, first, second)
-        self.slot: int | None = None
-        self.limit: float | None = None  # seconds
-        self.began = 0.0  # when it was first seen in a worker's hands, if it has a limit
-        self.tries = 0  # how often it may still be run again
-        self.by_value = False
-        self.alone = True  # it may not share a bundle with others that call the same function
-        self.bundle: Any = None  # the one in which it travels
-        self.at = 0  # its place there
-        self.doom: BaseException | None = None  # what its caller gets, now that its worker is being ended
-        self.ended = False
+        self.first = first
+        self.second = second
+
+    @property
+    def task(self) -> tuple[Any, ...]:
+        """What goes to a worker: see `_worker`."""
+        task = (self.mode, self.function, self.first, self.second)
+        return task if self.given is None else (*task, self.given)
+
+    def end(self) -> None:
+        """Nothing more is to be done for it."""
+        self.slot = self.bundle = self.first = self.second = None
+        self.ended = True
 
     def succeed(self, value: Any) -> None:
         """The task has returned `value`. Runs in whatever thread has collected it."""
@@ -58,13 +66,11 @@ class Job:
 
     def describe(self) -> str:
         """The call, in words."""
-        return _worker.describe(self.task, self.function) if self.task else "a task"
+        return "a task" if self.ended else _worker.describe(self.task, self.function)
 
 
 class _Nobody(Job):
     """Stands for a job that was dropped while its slot was still a worker's."""
-
-    __slots__ = ()
 
     def __init__(self) -> None:
         super().__init__(_worker.CALL, None, ())

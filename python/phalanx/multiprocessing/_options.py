@@ -71,8 +71,7 @@ class Options:
             given["seed"] = self._seed
             given["at"] = next(self._numbers) if at is None else at
         if given:
-            assert job.task is not None
-            job.task = (*job.task, given)
+            job.given = given
         return job
 
     def begin(self, total: int | None, name: str) -> Callable[[int], None] | None:

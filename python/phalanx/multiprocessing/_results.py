@@ -43,8 +43,6 @@ def _with_cause(error: BaseException, remote: str | None) -> BaseException:
 class Call(Job):
     """One call, whose result ends an `AsyncResult`."""
 
-    __slots__ = ("_result",)
-
     def __init__(self, result: AsyncResult, function: Any, args: Any, kwds: Any) -> None:
         super().__init__(_worker.CALL, function, args, kwds)
         self._result = result
@@ -125,8 +123,6 @@ class AsyncResult:
 class _Chunk(Job):
     """A part of a map."""
 
-    __slots__ = ("_many", "_map", "_start")
-
     def __init__(self, result: MapResult, mode: int, function: Any, items: Any, start: int) -> None:
         super().__init__(mode, function, items)
         self._map = result
@@ -145,8 +141,6 @@ class _Chunk(Job):
 class _Item(Job):
     """One item of a map."""
 
-    __slots__ = ("_counts", "_map", "_start")
-
     def __init__(self, result: MapResult, function: Any, args: tuple[Any, ...], start: int, counts: int = 1) -> None:
         super().__init__(_worker.CALL, function, args)
         self._map = result
@@ -162,8 +156,6 @@ class _Item(Job):
 
 class _MapBundle(Bundle):
     """Items of a map that travel together."""
-
-    __slots__ = ("_map", "_start")
 
     def __init__(self, result: MapResult, mode: int, function: Any, items: tuple[Any, ...], start: int) -> None:
         super().__init__(mode, function, items)
@@ -523,8 +515,6 @@ class _Feeder:
 class _Part(Job):
     """One chunk of an imap."""
 
-    __slots__ = ("_at", "_n", "_results")
-
     def __init__(self, results: Any, at: int, function: Any, chunk: tuple[Any, ...]) -> None:
         self._n = len(chunk)
         super().__init__(_worker.CALL if self._n == 1 else _worker.MAP, function, chunk)
@@ -544,8 +534,6 @@ class _Part(Job):
 
 class _ImapBundle(Bundle):
     """Items of an imap that travel together."""
-
-    __slots__ = ("_at", "_pace", "_results")
 
     def __init__(self, results: Any, pace: Pace, function: Any, items: tuple[Any, ...], at: int) -> None:
         super().__init__(_worker.MAP, function, items)

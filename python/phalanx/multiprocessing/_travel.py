@@ -28,11 +28,10 @@ def explain_task(error: Exception, job: Job) -> None:
     """Note on what pickling has raised which part of the task it speaks of."""
     from phalanx.multiprocessing._why import explain
 
-    assert job.task is not None
     what = job.describe()
-    explain(error, job.task[2], f"the arguments of {what}")
-    if job.task[3]:
-        explain(error, job.task[3], f"the keywords of {what}")
+    explain(error, job.first, f"the arguments of {what}")
+    if job.second:
+        explain(error, job.second, f"the keywords of {what}")
 
 
 def rebuilt(failure: _worker.Failure, task: str) -> tuple[BaseException, str | None]:

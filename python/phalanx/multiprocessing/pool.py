@@ -259,7 +259,7 @@ class Pool(_Verbs, _StdPool):  # type: ignore[misc]
         """What the workers have done so far, a dict for each seat of the pool.
 
         `worker` and `pid` are of the process that sits there now, `restarts` how many sat there before. Of all of them:
-        `tasks`, `busy` and `waiting` in seconds, `bytes` of tasks and results.
+        `tasks`, `busy` and `waiting` in seconds, `bytes` of tasks and results. Of a `ThreadPool`, a dict for each thread.
         """
         return self._crew.statistics()
 

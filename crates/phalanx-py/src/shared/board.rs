@@ -8,7 +8,7 @@ use super::transfer;
 use crate::codec::{self, Encoded, Room};
 use crate::raw::{self, Ended, Method, Obj};
 use phalanx::channel::{Item, Payload};
-use phalanx::pool::{self, Bundled, ROOM, SLOTS, Thing, What};
+use phalanx::pool::{self, Bundled, Lost, ROOM, SLOTS, Stage, Thing, What};
 use phalanx::prim::{AtomicU32, AtomicU64, Guarded, Ordering};
 use phalanx::shm::{Handle, tree};
 use phalanx::wait::{Enders, Reason, Role};
@@ -102,6 +102,12 @@ impl Board {
         add_to(&self.tally().bytes, n);
     }
 
+    /// How far this worker has come with the task that it has taken.
+    #[inline]
+    pub(super) fn note(&self, stage: Stage) {
+        self.board().note(self.current.load(Ordering::Relaxed), stage);
+    }
+
     /// The row where this worker counts.
     fn tally(&self) -> &pool::Tally {
         self.board().tally(self.seat.load(Ordering::Relaxed) as usize)
@@ -114,8 +120,19 @@ impl Board {
     }
 }
 
-/// Slots with the numbers of their workers.
-type Owners = Vec<(u32, u32)>;
+/// What was in the hands of dead workers: slot, number of the worker, how far it had come, and seconds since then.
+type Hands = Vec<(u32, u32, u8, Option<f64>)>;
+
+fn hands(lost: Vec<Lost>) -> Hands {
+    let now = phalanx::sys::now();
+    let ago = |since: u64| (since != 0).then(|| now.saturating_sub(since) as f64 / 1e9);
+    lost.into_iter()
+        .map(|lost| {
+            let event = lost.event;
+            (lost.slot, lost.worker, event.stage as u8, ago(event.since))
+        })
+        .collect()
+}
 
 /// Counts without a bus lock: each row has one writer.
 fn add_to(counter: &AtomicU64, n: u64) {
@@ -188,13 +205,15 @@ impl Board {
         self.board().has_room()
     }
 
-    /// Collect, after a death: slots that are finished, to be reaped; lost ones, each with the number of its worker; and
-    /// bundles in the middle, to be reaped, each with the number of its worker.
-    fn collect_from_the_dead(&self) -> (Vec<u32>, Owners, Owners) {
+    /// Collect, after a death: slots that are finished, to be reaped; lost ones; and bundles in the middle, to be reaped.
+    ///
+    /// The last two as (slot, number of the worker, how far it had come with the task, seconds since then or None):
+    /// 0 taken, 1 loaded and called, 2 ended and its result on the way.
+    fn collect_from_the_dead(&self) -> (Vec<u32>, Hands, Hands) {
         let estate = self.board().collect_from_the_dead();
         self.free
-            .with(|free| free.extend(estate.lost.iter().map(|&(slot, _)| slot)));
-        (estate.finished, estate.lost, estate.bundles)
+            .with(|free| free.extend(estate.lost.iter().map(|lost| lost.slot)));
+        (estate.finished, hands(estate.lost), hands(estate.bundles))
     }
 
     /// Does a worker sleep that would find nothing to take?
@@ -455,7 +474,9 @@ unsafe extern "C-unwind" fn take(slf: Obj, _: Obj) -> Obj {
                     return ffi::PyLong_FromLong(bundle.mode().into());
                 }
                 add_to(&tally.bytes, taken.what.len());
-                decoded(taken.what, to)
+                let task = decoded(taken.what, to);
+                this.note(Stage::Started);
+                task
             }
             None => raw::none(),
         }
@@ -478,6 +499,7 @@ unsafe extern "C-unwind" fn finish(slf: Obj, args: *const Obj, count: isize, key
         if slot == NONE {
             return raw::raise(raw::runtime_error(), c"no task has been taken");
         }
+        this.note(Stage::Ended);
         let done = encoded(value, ROOM, |thing| {
             this.finish_with(slot, thing, failed, bell);
         });

@@ -3,7 +3,7 @@
 use super::board::{Board, decoded, encoded, read};
 use super::object;
 use crate::raw::{self, Method, Obj};
-use phalanx::pool::{BUNDLE, Bundled, CELL, SLOTS, Thing};
+use phalanx::pool::{BUNDLE, Bundled, CELL, SLOTS, Stage, Thing};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ptr;
@@ -175,17 +175,20 @@ unsafe extern "C-unwind" fn work(slf: Obj, function: Obj) -> Obj {
         };
         let spread = bundle.mode() != 0;
         while let Some(what) = bundle.begin(bytes.as_mut_ptr()) {
+            this.note(Stage::Taken);
             this.count_bytes(what.len());
             let item = decoded(what, bytes.as_ptr());
             if item.is_null() {
                 return tuple([raw::caught()]);
             }
+            this.note(Stage::Started);
             let result = if spread {
                 call_with(function, item)
             } else {
                 raw::call(function, [item])
             };
             raw::release(item);
+            this.note(Stage::Ended);
             if result.is_null() {
                 return result;
             }

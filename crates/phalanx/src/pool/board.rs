@@ -2,6 +2,7 @@
 
 use super::bundle::Bundled;
 use super::cargo::{Cargo, Thing, What};
+use super::event::{Event, Note, Stage};
 use crate::prim::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::shm::heap::Full;
 use crate::shm::point::{Point, reach};
@@ -72,6 +73,7 @@ struct Slot {
     state: AtomicU64,
     /// The slot + 1 that was finished before this one, 0 for none.
     next: AtomicU32,
+    note: Note,
     cargo: Cargo<ROOM>,
 }
 
@@ -94,10 +96,21 @@ pub struct Taken {
 pub struct Estate {
     /// Slots to be reaped.
     pub finished: Vec<u32>,
-    /// Slots whose task is lost, which are free now, each with the number of its worker.
-    pub lost: Vec<(u32, u32)>,
-    /// Slots to be reaped whose bundles have not come to their end, each with the number of its worker.
-    pub bundles: Vec<(u32, u32)>,
+    /// Tasks that are lost; their slots are free now.
+    pub lost: Vec<Lost>,
+    /// Bundles that have not come to their end; their slots are to be reaped.
+    pub bundles: Vec<Lost>,
+}
+
+/// What was in the hands of a worker when it died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Where it lay.
+    pub slot: u32,
+    /// The number of the worker.
+    pub worker: u32,
+    /// The last that is known of it; of a bundle, of its task that was begun last.
+    pub event: Event,
 }
 
 /// Why a worker has no task.
@@ -155,6 +168,7 @@ impl Board {
         let there = &self.slots[slot as usize];
         // SAFETY: a free slot is the master's.
         unsafe { there.cargo.write(thing, false, self.object()) };
+        there.note.clear();
         // SYNC(board): pairs with the Acquire exchange in try_take.
         there.state.store(READY, Ordering::Release);
         let tail = self.tail.load(Ordering::Relaxed);
@@ -296,16 +310,21 @@ impl Board {
             let Some(worker) = held(slot).filter(|worker| dead.contains(worker)) else {
                 continue;
             };
+            let lost = Lost {
+                slot: at,
+                worker,
+                event: slot.note.get(),
+            };
             if slot.state.load(Ordering::Acquire) & PHASE == DONE {
                 if !estate.finished.contains(&at) {
                     estate.finished.push(at);
                 }
             } else if slot.cargo.bundle().is_some() {
-                estate.bundles.push((at, worker));
+                estate.bundles.push(lost);
             } else {
                 slot.cargo.discard();
                 slot.state.store(FREE, Ordering::Release);
-                estate.lost.push((at, worker));
+                estate.lost.push(lost);
             }
         }
         estate
@@ -390,6 +409,7 @@ impl Board {
                 .is_ok();
             if taken {
                 reach(Point::TaskTaken);
+                slot.note.set(Stage::Taken);
             }
             let _ = self
                 .head
@@ -445,6 +465,12 @@ impl Board {
                 }
             }
         }
+    }
+
+    /// Notes how far this worker has come with the task in `slot`, which it has taken.
+    #[inline]
+    pub fn note(&self, slot: u32, stage: Stage) {
+        self.slots[slot as usize % SLOTS].note.set(stage);
     }
 
     /// Gives back the result of the task of a bundle that was begun last.

@@ -4,7 +4,9 @@
 mod board;
 mod bundle;
 mod cargo;
+mod event;
 
-pub use board::{Board, Ended, Estate, ROOM, SEATS, SLOTS, Taken, Tally};
+pub use board::{Board, Ended, Estate, Lost, ROOM, SEATS, SLOTS, Taken, Tally};
 pub use bundle::{BUNDLE, Bundled, CELL, Outcome};
 pub use cargo::{Thing, What};
+pub use event::{Event, Stage};

@@ -73,8 +73,6 @@ os.register_at_fork(after_in_child=_in_child)
 class _Call(Job):
     """One call, whose result ends a future."""
 
-    __slots__ = ("future",)
-
     future: ProcessFuture
 
     def succeed(self, value: Any) -> None:
