@@ -72,7 +72,7 @@ class Workers:
     def travelling(self, futures: list[Any]) -> list[Any]:
         """Those in bundles."""
         self.executor._crew.wait_for(lambda: True)
-        return [future for future in futures if future._job and future._job.bundle is not None]
+        return [future for future in futures if future._bundle is not None]
 
     def open(self) -> None:
         """Let those go that `block` has made wait."""
@@ -235,10 +235,13 @@ def test_ended_workers_end_every_call(one: Workers) -> None:
 @pytest.mark.timeout(60)
 def test_calls_of_a_pool() -> None:
     told: list[int] = []
+    bundles: list[int] = []
     with CTX.Pool(2) as pool:
+        post = pool._crew._post_bundle
+        pool._crew._post_bundle = lambda bundle: bundles.append(len(bundle.items)) or post(bundle)
         results = [pool.apply_async(other, (n,), callback=told.append) for n in range(MANY)]
-        assert any(result._job and result._job.bundle is not None for result in results) or len(told) > LATE
         assert [result.get(20) for result in results] == [-n for n in range(MANY)]
+        assert max(bundles) > 1
         assert sorted(told) == sorted(-n for n in range(MANY))
         pool.close()
         pool.join()

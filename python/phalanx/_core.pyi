@@ -419,7 +419,7 @@ class SynchronizedBase:
 
 def _locked_property(name: str) -> Any: ...
 
-_Lost = tuple[int, int, int, float | None]
+_Lost: TypeAlias = tuple[int, int, int, float | None]
 
 @final
 class Board:

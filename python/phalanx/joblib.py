@@ -151,9 +151,8 @@ class PhalanxBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: ARG002  we always are
         """Drop the batches that no worker has begun, and end the workers of those that run."""
         for future in list(self._futures):
-            job = future._job
-            if job is not None:
-                cancel(future._crew, job, CancelledError(), running=True)
+            if not future._ended:
+                cancel(future._crew, future, CancelledError(), running=True)
 
     def terminate(self) -> None:
         """Let the executor go; its workers stay for the next call."""

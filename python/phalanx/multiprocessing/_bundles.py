@@ -57,7 +57,7 @@ class Bundle(Job):
         if whole:
             self.deliver(first, [], True)
 
-    def succeed(self, value: Any) -> None:
+    def _succeed(self, value: Any) -> None:
         raise AssertionError("a bundle ends task by task")
 
     def singles(self, begun: int) -> list[Job]:
@@ -91,42 +91,39 @@ class _Company(Bundle):
     """Calls that were submitted one by one, and wait for a worker together."""
 
     def __init__(self, jobs: list[Job], backlog: Backlog) -> None:
-        items = tuple([job.first for job in jobs])
-        super().__init__(_worker.STARMAP, jobs[0].function, items)
+        items = tuple([job._first for job in jobs])
+        super().__init__(_worker.STARMAP, jobs[0]._function, items)
         self._jobs = jobs
         self._backlog = backlog
         for at, job in enumerate(jobs):
-            job.bundle, job.at = self, at
+            job._bundle, job._at = self, at
 
     def disperse(self) -> list[Job]:
         """It was not posted: its jobs, as they were."""
         for job in self._jobs:
-            job.bundle = None
+            job._bundle = None
         return self._jobs
 
     def single(self, at: int) -> Job:
         job = self._jobs[at]
-        job.bundle = None
-        job.alone = True
+        job._bundle = None
+        job._alone = True
         return job
 
     def deliver(self, first: int, values: list[Any], whole: bool) -> None:
-        at = first
-        for value in values:
-            job = self._jobs[at]
-            at += 1
-            job.ended = True
-            job.bundle = job.first = None
-            job.succeed(value)
+        for job, value in zip(self._jobs[first : first + len(values)], values, strict=True):
+            job._ended = True
+            job._bundle = job._first = None
+            job._succeed(value)
 
     def learn(self, n: int, spent: int, size: int) -> None:
-        self._backlog.learn(self.function, n, spent, size)
+        self._backlog.learn(self._function, n, spent, size)
 
-    def fail(self, error: BaseException, remote: str | None) -> None:
+    def _fail(self, error: BaseException, remote: str | None) -> None:
         for job in self._jobs[: self.kept]:
-            if not job.ended:
-                job.end()
-                job.fail(error, remote)
+            if not job._ended:
+                job._end()
+                job._fail(error, remote)
 
 
 class Backlog:
@@ -157,7 +154,7 @@ class Backlog:
         """Let it wait, and say whether it had better wait for more, if the workers have enough to do."""
         jobs = self._jobs
         jobs.append(job)
-        return len(jobs) < self._many and job.function is self._function
+        return len(jobs) < self._many and job._function is self._function
 
     def remove(self, job: Job) -> bool:
         """Take one out; False if it does not wait. O(1) for the newest, else O(n)."""
@@ -184,22 +181,28 @@ class Backlog:
         """The calls of this function go alone from now on."""
         self._shunned = function
 
+    def is_learning(self) -> bool:
+        """Say whether it will soon be known how many may travel together with what is to be posted next."""
+        first, probe = self._jobs[0], self._probe
+        apart = first._alone or first._function is not self._function or first._function is self._shunned
+        return not apart and self._many == 1 and probe is not None and not probe._ended
+
     def next(self) -> Job:
         """Take out what is to be posted next: the oldest, or a bundle of the oldest ones."""
         jobs = self._jobs
         first = jobs.popleft()
-        if first.alone or first.function is self._shunned:
+        if first._alone or first._function is self._shunned:
             return first
-        if first.function is not self._function:
-            self._function, self._pace, self._probe, self._many = first.function, Pace(), None, 1
+        if first._function is not self._function:
+            self._function, self._pace, self._probe, self._many = first._function, Pace(), None, 1
         many = self._many
         if many == 1:
-            if self._probe is not None and not self._probe.ended:
+            if self._probe is not None and not self._probe._ended:
                 return first
             self._probe = _Company([first], self)
             return self._probe
         group = [first]
-        while len(group) < many and jobs and not jobs[0].alone and jobs[0].function is self._function:
+        while len(group) < many and jobs and not jobs[0]._alone and jobs[0]._function is self._function:
             group.append(jobs.popleft())
         return _Company(group, self)
 

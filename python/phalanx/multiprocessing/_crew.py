@@ -36,6 +36,7 @@ __all__ = ["Crew", "cancel", "goes_by_value", "processors"]
 
 _NAP = 0.0005  # seconds between two looks of the tender while many tasks are under way
 _MANY = 32
+_PLENTY = 128  # so many under way at least, and 16 for each worker, and the others wait to be told how long they take
 _TICK = 0.05  # seconds between two looks at tasks that have a time limit, at the most
 _SHARE = 4  # so many looks during the shortest limit
 _LEAST_TICK = 0.002
@@ -97,6 +98,7 @@ class Crew:
         self._backlog = Backlog()
         self._full = False  # the board had no room for the backlog
         self._enough = max(_MANY, 2 * size)  # so many under way, and those that come may wait for company
+        self._plenty = max(_PLENTY, 16 * size)
         self.workers: list[Any] = []
         self._ready: set[int] = set()  # pids of those that have begun
         self._early = 0
@@ -190,7 +192,7 @@ class Crew:
         if self.owner != _here:
             self._help(job)
             return
-        if self.bundles and not job.alone and len(self._jobs) >= self._enough:
+        if self.bundles and not job._alone and len(self._jobs) >= self._enough:
             self._hold_back(job)
         else:
             with self._lock:
@@ -198,7 +200,7 @@ class Crew:
                 self._enqueue(job)
         if self._misfits:
             self._tell_misfits()
-        if job.limit is not None:
+        if job._limit is not None:
             self.ring()
         elif self._bundled and not self._beating:
             self._beat()
@@ -240,22 +242,22 @@ class Crew:
         if isinstance(job, Bundle):
             for single in job.singles(0):
                 self._help(single)
-            job.end()
+            job._end()
             return
         try:
-            value = _worker.perform(*job.task[:4])
+            value = _worker.perform(*job._task[:4])
         except BaseException as error:
-            job.end()
-            job.fail(error, None)
+            job._end()
+            job._fail(error, None)
         else:
-            job.end()
-            job.succeed(value)
+            job._end()
+            job._succeed(value)
 
     def _encodable(self, job: Job) -> Any:
         """The task as it goes to a worker: functions of modules by number, or all of it by value."""
-        if job.by_value or self._by_value:
-            return _travel.by_value(job.task)
-        mode, function, *rest = task = job.task
+        if job._by_value or self._by_value:
+            return _travel.by_value(job._task)
+        mode, function, *rest = task = job._task
         if type(function) is not _FUNCTION:
             return task
         number = self._functions.get(function)
@@ -290,7 +292,7 @@ class Crew:
                 slot = self.board.post(self._encodable(job))
             except (pickle.PicklingError, AttributeError, TypeError) as refused:
                 try:
-                    whole = _travel.by_value(job.task)
+                    whole = _travel.by_value(job._task)
                 except Exception:  # not by value either, or cloudpickle is missing: what pickle said is clearer
                     raise refused from None
                 slot = self.board.post(whole)
@@ -300,11 +302,11 @@ class Crew:
             return True
         if slot is None:
             return False
-        job.slot = slot
+        job._slot = slot
         self._jobs[slot] = job
-        if job.limit is not None:
+        if job._limit is not None:
             self._limited += 1
-            self._tick = max(_LEAST_TICK, min(self._tick, job.limit / _SHARE))
+            self._tick = max(_LEAST_TICK, min(self._tick, job._limit / _SHARE))
         return True
 
     def _post_bundle(self, job: Bundle) -> bool:
@@ -312,14 +314,14 @@ class Crew:
             mode, number, *_ = self._encodable(job)
             slot = self.board.post_many(number, job.items, int(mode == _worker.STARMAP))
         except Exception:  # one of them cannot be pickled: each goes alone, and fares as it may
-            self._backlog.shun(job.function)
-            job.ended = True
+            self._backlog.shun(job._function)
+            job._ended = True
             for single in job.singles(0):
                 self._enqueue(single)
             return True
         if slot is None:
             return False
-        job.slot = slot
+        job._slot = slot
         self._jobs[slot] = job
         self._bundled += len(job.items) > 1
         return True
@@ -328,8 +330,8 @@ class Crew:
         """Not under the lock, which whoever is told may want together with their own."""
         while self._misfits:
             job, error = self._misfits.popleft()
-            job.end()
-            job.fail(error, None)
+            job._end()
+            job._fail(error, None)
             self.board.tell()
 
     def _enqueue(self, job: Job) -> None:
@@ -340,6 +342,8 @@ class Crew:
     def _refill(self) -> None:
         """Under the lock: post of the backlog what the board has room for."""
         while self._backlog and self.board.has_room():
+            if len(self._jobs) >= self._plenty and self._backlog.is_learning():
+                break
             job = self._backlog.next()
             if not self._post(job):
                 self._backlog.put_back(job)
@@ -351,20 +355,20 @@ class Crew:
         news: list[_News] = []
         try:
             with self._lock:
-                if job.bundle is not None:
-                    news.append(self._take_back(job.bundle))
-                if job.ended:
+                if job._bundle is not None:
+                    news.append(self._take_back(job._bundle))
+                if job._ended:
                     return False
-                if job.slot is None:
+                if job._slot is None:
                     if not self._backlog.remove(job):
                         return False
                 else:
-                    if not self.board.revoke(job.slot):
+                    if not self.board.revoke(job._slot):
                         return False
-                    del self._jobs[job.slot]
-                    if job.limit is not None:
+                    del self._jobs[job._slot]
+                    if job._limit is not None:
                         self._one_limit_less()
-                job.end()
+                job._end()
                 self._refill()
         finally:
             self._tell_news(news)
@@ -372,14 +376,14 @@ class Crew:
 
     def _take_back(self, bundle: Bundle) -> _News:
         """Under the lock: what no worker has begun of a bundle goes alone. What is returned is to be told."""
-        slot = bundle.slot
+        slot = bundle._slot
         if slot is None:
             return bundle, None
         begun, outcome = 0, None
         if self.board.revoke(slot):
             del self._jobs[slot]
             self._one_bundle_less(bundle)
-            bundle.slot, bundle.ended = None, True
+            bundle._slot, bundle._ended = None, True
         else:
             outcome = self.board.cut(slot)
             if outcome is None:
@@ -405,17 +409,17 @@ class Crew:
 
     def is_running(self, job: Job) -> bool:
         """Say whether a worker has taken it."""
-        if job.bundle is not None:
+        if job._bundle is not None:
             with self._lock:
                 return self._has_begun(job)[0]
-        slot = job.slot
+        slot = job._slot
         return slot is not None and self.board.worker(slot) != 0
 
     def _has_begun(self, job: Job) -> tuple[bool, bool]:
         """Under the lock: whether a worker has begun that task of a bundle, and has ended it."""
-        slot = None if job.bundle is None else job.bundle.slot
+        slot = None if job._bundle is None else job._bundle._slot
         begun, given = (slot is not None and self.board.progress(slot)) or (0, 0)
-        return begun > job.at, given > job.at
+        return begun > job._at, given > job._at
 
     def kill(self, job: Job, error: BaseException) -> bool:
         """End a job that a worker has begun, with its worker; its caller gets `error` once the worker is gone.
@@ -423,10 +427,10 @@ class Crew:
         False: it is not running.
         """
         with self._lock:
-            bundled = job.bundle is not None
-            slot = job.bundle.slot if bundled else job.slot
+            bundled = job._bundle is not None
+            slot = job._bundle._slot if bundled else job._slot
             number = self.board.worker(slot) if slot is not None else 0
-            if slot is None or not number or job.ended or job.doom is not None:
+            if slot is None or not number or job._ended or job._doom is not None:
                 return False
             pid = _core.Peer(number).life()[0]
             # It must not finish this task and begin another one between the look and the kill.
@@ -435,7 +439,7 @@ class Crew:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
                 return False
-            job.doom = error
+            job._doom = error
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return True
@@ -467,18 +471,18 @@ class Crew:
                 self._unbundle(job, value, found)
                 del job, value
                 continue
-            if job.limit is not None:
+            if job._limit is not None:
                 self._one_limit_less()
             if kind == 0:
-                job.end()
-                job.succeed(value)
+                job._end()
+                job._succeed(value)
             elif kind == 1 and self._again(job, value):
                 continue
             else:
-                task = job.describe()
-                job.end()
+                task = job._describe()
+                job._end()
                 error, remote = _travel.rebuilt(value, task) if kind == 1 else (_travel.unreadable(value, task), None)
-                job.fail(error, remote)
+                job._fail(error, remote)
             del job, value
         if anything:
             self.board.tell()
@@ -491,7 +495,7 @@ class Crew:
             return
         with self._lock:  # any thread may collect
             self._one_bundle_less(job)
-        job.end()
+        job._end()
         job.take(outcome, found, whole=True)
 
     def _one_bundle_less(self, bundle: Bundle) -> None:
@@ -506,11 +510,11 @@ class Crew:
     def _again(self, job: Job, failure: _worker.Failure) -> bool:
         """A task of which the worker does not know a function or a class goes once more, by value."""
         unknown = failure[2] in ("AttributeError", "ModuleNotFoundError", "ImportError", "KeyError")
-        if failure[4] != _worker.LOADING or not unknown or job.by_value or self._by_value:
+        if failure[4] != _worker.LOADING or not unknown or job._by_value or self._by_value:
             return False
-        job.by_value = True
+        job._by_value = True
         with self._lock:
-            job.slot = None
+            job._slot = None
             self._enqueue(job)
         return True
 
@@ -610,8 +614,8 @@ class Crew:
             self.broken = broken
             jobs = self._drop_all()
         for job in jobs:
-            job.end()
-            job.fail(broken, None)
+            job._end()
+            job._fail(broken, None)
         self.board.tell()
 
     def _bury(self, worker: Any) -> None:
@@ -630,30 +634,30 @@ class Crew:
             for slot in finished:
                 _, kind, value = self.board.reap(slot)
                 found.append((self._jobs.pop(slot), kind, value))
-            gone = [(self._jobs.pop(slot), last) for slot, *last in lost]
-            for slot, *last in bundles:
+            gone = [(self._jobs.pop(slot), number, stage, ago) for slot, number, stage, ago in lost]
+            for slot, number, stage, ago in bundles:
                 _, kind, value = self.board.reap(slot)
                 job = self._jobs.pop(slot)
                 found.append((job, kind, value))
                 if isinstance(job, Bundle):
                     given, begun = value[0] + len(value[1]), value[2]
-                    gone += [(job.single(at), last) for at in range(given, begun)]
+                    gone += [(job.single(at), number, stage, ago) for at in range(given, begun)]
                     self._backlog.add(*job.singles(begun))
             begun = worker.pid in self._ready
             self._ready.discard(worker.pid)
         self._settle(found)
-        for job, last in gone:
-            if job.limit is not None:
+        for job, number, stage, ago in gone:
+            if job._limit is not None:
                 self._one_limit_less()
-            if job.doom is None and job.tries > 0 and not self.terminated:
-                job.tries -= 1
+            if job._doom is None and job._tries > 0 and not self.terminated:
+                job._tries -= 1
                 with self._lock:
-                    job.slot, job.began = None, 0.0
+                    job._slot, job._began = None, 0.0
                     self._backlog.add(job)
                 continue
-            died = job.doom or worker_died(job.describe(), *last, [worker, *self.workers])
-            job.end()
-            job.fail(died, None)
+            died = job._doom or worker_died(job._describe(), number, stage, ago, [worker, *self.workers])
+            job._end()
+            job._fail(died, None)
         if gone:
             self.board.tell()
         if self.terminated or (self.closing and not self.unfinished):
@@ -688,9 +692,9 @@ class Crew:
             starving = self.board.is_starving()
             for job in list(self._jobs.values()):
                 if isinstance(job, Bundle) and self.is_running(job):
-                    assert job.slot is not None
+                    assert job._slot is not None
                     if job.seen:
-                        news.append(self._take_back(job) if starving else (job, self.board.look(job.slot)))
+                        news.append(self._take_back(job) if starving else (job, self.board.look(job._slot)))
                     job.seen = True
         self._tell_news(news)
 
@@ -699,12 +703,12 @@ class Crew:
 
         now = time.monotonic()
         for job in list(self._jobs.values()):
-            if job.limit is None or not self.is_running(job):
+            if job._limit is None or not self.is_running(job):
                 continue
-            if not job.began:
-                job.began = now
-            elif now - job.began >= job.limit:
-                text = f"{job.describe()} took longer than {job.limit:g} s; its worker was ended"
+            if not job._began:
+                job._began = now
+            elif now - job._began >= job._limit:
+                text = f"{job._describe()} took longer than {job._limit:g} s; its worker was ended"
                 self.kill(job, TaskTimeout(text))
 
     def _look_at_end(self) -> None:
@@ -742,10 +746,10 @@ class Crew:
                 return
             jobs = self._drop_all()
         for job in jobs:
-            if not job.ended:
-                job.end()
+            if not job._ended:
+                job._end()
                 if error is not None:
-                    job.fail(error, None)
+                    job._fail(error, None)
         self.board.tell()
         if self.tender is None:
             for worker in self.workers:
@@ -777,7 +781,7 @@ class Crew:
 def cancel(crew: Any, job: Job, error: BaseException, running: bool = False) -> bool:
     """Prevent a job of a crew of any kind, or end it where it is `running`; its caller gets `error`."""
     if crew.revoke(job):
-        job.fail(error, None)
+        job._fail(error, None)
         crew.board.tell()
         return True
     return running and bool(crew.kill(job, error))

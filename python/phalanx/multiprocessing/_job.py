@@ -14,59 +14,57 @@ __all__ = ["Forgiving", "Job"]
 class Job:
     """One task from its submission to its end. A subclass says what becomes of the result.
 
-    Many are made, and few need more than a function and arguments: what is rare has its default here.
+    Many are made, and few need more than a function and arguments: what is rare has its default here. What all need is
+    set at once, so that the attributes of all instances lie in one compact shape.
     """
 
     is_bundle = False
-    slot: int | None = None
-    """Where it lies on the board; None while it waits for room or travels in a bundle, or once it has ended."""
-    ended = False
-    alone = True
+    _alone = True
     """It may not share a bundle with others that call the same function."""
-    bundle: Any = None
-    """The one in which it travels."""
-    at = 0
-    """Its place there."""
-    by_value = False
-    given: dict[str, int] | None = None
+    _by_value = False
+    _given: dict[str, int] | None = None
     """What its worker has to know of its options."""
-    limit: float | None = None
+    _limit: float | None = None
     """Seconds."""
-    began = 0.0
+    _began = 0.0
     """When it was first seen in a worker's hands, if it has a limit."""
-    tries = 0
+    _tries = 0
     """How often it may still be run again."""
-    doom: BaseException | None = None
+    _doom: BaseException | None = None
     """What its caller gets, now that its worker is being ended."""
 
     def __init__(self, mode: int, function: Any, first: Any, second: Any = None) -> None:
-        self.mode = mode
-        self.function = function
-        self.first = first
-        self.second = second
+        self._mode = mode
+        self._function = function
+        self._first = first
+        self._second = second
+        self._slot: int | None = None  # on the board; None while it waits or travels in a bundle, or once it has ended
+        self._bundle: Any = None  # the one in which it travels
+        self._at = 0  # its place there
+        self._ended = False
 
     @property
-    def task(self) -> tuple[Any, ...]:
+    def _task(self) -> tuple[Any, ...]:
         """What goes to a worker: see `_worker`."""
-        task = (self.mode, self.function, self.first, self.second)
-        return task if self.given is None else (*task, self.given)
+        task = (self._mode, self._function, self._first, self._second)
+        return task if self._given is None else (*task, self._given)
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Nothing more is to be done for it."""
-        self.slot = self.bundle = self.first = self.second = None
-        self.ended = True
+        self._slot = self._bundle = self._first = self._second = None
+        self._ended = True
 
-    def succeed(self, value: Any) -> None:
+    def _succeed(self, value: Any) -> None:
         """The task has returned `value`. Runs in whatever thread has collected it."""
         raise NotImplementedError
 
-    def fail(self, error: BaseException, remote: str | None) -> None:
+    def _fail(self, error: BaseException, remote: str | None) -> None:
         """The task has failed; `remote` is the worker's traceback if it raised there."""
         raise NotImplementedError
 
-    def describe(self) -> str:
+    def _describe(self) -> str:
         """The call, in words."""
-        return "a task" if self.ended else _worker.describe(self.task, self.function)
+        return "a task" if self._ended else _worker.describe(self._task, self._function)
 
 
 class _Nobody(Job):
@@ -75,10 +73,10 @@ class _Nobody(Job):
     def __init__(self) -> None:
         super().__init__(_worker.CALL, None, ())
 
-    def succeed(self, value: Any) -> None:
+    def _succeed(self, value: Any) -> None:
         """Nobody waits for it."""
 
-    def fail(self, error: BaseException, remote: str | None) -> None:
+    def _fail(self, error: BaseException, remote: str | None) -> None:
         """Nobody waits for it."""
 
 

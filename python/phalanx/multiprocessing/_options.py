@@ -62,8 +62,8 @@ class Options:
 
     def apply(self, job: Job, at: int | None = None) -> Job:
         """Give them to a job, whose first item is number `at`; without it, the next number of this view."""
-        job.limit = self.timeout
-        job.tries = self.retries
+        job._limit = self.timeout
+        job._tries = self.retries
         given: dict[str, int] = {}
         if self._memory is not None:
             given["memory"] = self._memory
@@ -71,7 +71,7 @@ class Options:
             given["seed"] = self._seed
             given["at"] = next(self._numbers) if at is None else at
         if given:
-            job.given = given
+            job._given = given
         return job
 
     def begin(self, total: int | None, name: str) -> Callable[[int], None] | None:

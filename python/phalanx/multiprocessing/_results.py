@@ -47,10 +47,10 @@ class Call(Job):
         super().__init__(_worker.CALL, function, args, kwds)
         self._result = result
 
-    def succeed(self, value: Any) -> None:
+    def _succeed(self, value: Any) -> None:
         self._result._set(True, value)
 
-    def fail(self, error: BaseException, remote: str | None) -> None:
+    def _fail(self, error: BaseException, remote: str | None) -> None:
         self._result._set(False, _with_cause(error, remote))
 
 
@@ -103,7 +103,7 @@ class AsyncResult:
         job = self._job
         if job is None or self._done:
             return False
-        error = CancelledError(f"{job.describe()} was cancelled")
+        error = CancelledError(f"{job._describe()} was cancelled")
         return cancel(self._crew, job, error, running) and self._crew.wait_for(self.ready, 2.0)
 
     def _set(self, success: bool, value: Any) -> None:
@@ -129,12 +129,12 @@ class _Chunk(Job):
         self._start = start
         self._many = len(items)
 
-    def succeed(self, value: Any) -> None:
+    def _succeed(self, value: Any) -> None:
         spent, results = value
         self._map._learn(len(results), spent, 0)
         self._map._take(self._start, results)
 
-    def fail(self, error: BaseException, remote: str | None) -> None:
+    def _fail(self, error: BaseException, remote: str | None) -> None:
         self._map._miss(_with_cause(error, remote), self._many)
 
 
@@ -147,10 +147,10 @@ class _Item(Job):
         self._start = start
         self._counts = counts  # 0: its bundle has been counted
 
-    def succeed(self, value: Any) -> None:
+    def _succeed(self, value: Any) -> None:
         self._map._take(self._start, (value,), self._counts)
 
-    def fail(self, error: BaseException, remote: str | None) -> None:
+    def _fail(self, error: BaseException, remote: str | None) -> None:
         self._map._miss(_with_cause(error, remote), 1, self._counts)
 
 
@@ -165,7 +165,7 @@ class _MapBundle(Bundle):
     def single(self, at: int) -> Job:
         item = self.items[at]
         args = item if self._map._mode == _worker.STARMAP else (item,)
-        return _Item(self._map, self.function, args, self._start + at, counts=0)
+        return _Item(self._map, self._function, args, self._start + at, counts=0)
 
     def deliver(self, first: int, values: list[Any], whole: bool) -> None:
         self._map._take(self._start + first, values, int(whole))
@@ -173,7 +173,7 @@ class _MapBundle(Bundle):
     def learn(self, n: int, spent: int, size: int) -> None:
         self._map._learn(n, spent, size)
 
-    def fail(self, error: BaseException, remote: str | None) -> None:
+    def _fail(self, error: BaseException, remote: str | None) -> None:
         self._map._miss(_with_cause(error, remote), self.kept)
 
 
@@ -519,17 +519,17 @@ class _Part(Job):
         self._n = len(chunk)
         super().__init__(_worker.CALL if self._n == 1 else _worker.MAP, function, chunk)
         self._results = results
-        self._at = at
+        self._start = at
 
-    def succeed(self, value: Any) -> None:
+    def _succeed(self, value: Any) -> None:
         results = self._results()
         if results is not None:
-            results._arrived(self._at, True, [value] if self._n == 1 else value[1], self._n)
+            results._arrived(self._start, True, [value] if self._n == 1 else value[1], self._n)
 
-    def fail(self, error: BaseException, remote: str | None) -> None:
+    def _fail(self, error: BaseException, remote: str | None) -> None:
         results = self._results()
         if results is not None:
-            results._arrived(self._at, False, _with_cause(error, remote), self._n)
+            results._arrived(self._start, False, _with_cause(error, remote), self._n)
 
 
 class _ImapBundle(Bundle):
@@ -539,21 +539,21 @@ class _ImapBundle(Bundle):
         super().__init__(_worker.MAP, function, items)
         self._results = results
         self._pace = pace
-        self._at = at
+        self._start = at
 
     def single(self, at: int) -> Job:
-        return _Part(self._results, self._at + at, self.function, (self.items[at],))
+        return _Part(self._results, self._start + at, self._function, (self.items[at],))
 
     def deliver(self, first: int, values: list[Any], whole: bool) -> None:
         results = self._results()
         if results is not None and values:
-            results._arrived(self._at + first, True, values, len(values))
+            results._arrived(self._start + first, True, values, len(values))
 
     def learn(self, n: int, spent: int, size: int) -> None:
         self._pace.learn(n, spent, size)
 
-    def fail(self, error: BaseException, remote: str | None) -> None:
+    def _fail(self, error: BaseException, remote: str | None) -> None:
         results = self._results()
         if results is not None:
             for at in range(self.kept):
-                results._arrived(self._at + at, False, error, 1)
+                results._arrived(self._start + at, False, error, 1)

@@ -96,13 +96,13 @@ class ThreadCrew:
                 return
             self._waiting.remove(job)
             self._running.add(job)
-            task = job.task
+            task = job._task
         timer = None
-        if job.limit is not None:
+        if job._limit is not None:
             from phalanx._pool_errors import TaskTimeout
 
-            text = f"{job.describe()} took longer than {job.limit:g} s; its thread goes on"
-            timer = threading.Timer(job.limit, self._give_up, (job, TaskTimeout(text)))
+            text = f"{job._describe()} took longer than {job._limit:g} s; its thread goes on"
+            timer = threading.Timer(job._limit, self._give_up, (job, TaskTimeout(text)))
             timer.daemon = True
             timer.start()
         error: BaseException | None = None
@@ -115,24 +115,24 @@ class ThreadCrew:
             timer.cancel()
         with self._lock:
             self._running.discard(job)
-            told = not job.ended
-            job.end()
+            told = not job._ended
+            job._end()
             tally.tasks += 1
             tally.busy += tally.lap()
         if told:
             if error is None:
-                job.succeed(value)
+                job._succeed(value)
             else:
-                job.fail(error, None)
+                job._fail(error, None)
         del job, task, value, error
         self.tell()
 
     def _give_up(self, job: Job, error: BaseException) -> None:
         with self._lock:
-            told = not job.ended
-            job.ended = True
+            told = not job._ended
+            job._ended = True
         if told:
-            job.fail(error, None)
+            job._fail(error, None)
             self.tell()
 
     def statistics(self) -> list[dict[str, Any]]:
@@ -156,9 +156,9 @@ class ThreadCrew:
             self.broken = error
             jobs, self._waiting = list(self._waiting), set()
             for job in jobs:
-                job.end()
+                job._end()
         for job in jobs:
-            job.fail(error, None)
+            job._fail(error, None)
         self.tell()
 
     def tell(self) -> None:
@@ -183,7 +183,7 @@ class ThreadCrew:
         with self._lock:
             waiting = job in self._waiting
             self._waiting.discard(job)
-            job.ended = job.ended or waiting
+            job._ended = job._ended or waiting
         return waiting
 
     def kill(self, job: Job, error: BaseException) -> bool:
@@ -203,11 +203,11 @@ class ThreadCrew:
             self.closing = self.terminated = True
             jobs, self._waiting = [*self._waiting, *self._running], set()
             for job in jobs:
-                job.ended = True
+                job._ended = True
         for job in jobs:
             if error is not None:
-                job.fail(error, None)
-            job.end()
+                job._fail(error, None)
+            job._end()
         self._send_home()
         self.tell()
 

@@ -28,10 +28,10 @@ def explain_task(error: Exception, job: Job) -> None:
     """Note on what pickling has raised which part of the task it speaks of."""
     from phalanx.multiprocessing._why import explain
 
-    what = job.describe()
-    explain(error, job.first, f"the arguments of {what}")
-    if job.second:
-        explain(error, job.second, f"the keywords of {what}")
+    what = job._describe()
+    explain(error, job._first, f"the arguments of {what}")
+    if job._second:
+        explain(error, job._second, f"the keywords of {what}")
 
 
 def rebuilt(failure: _worker.Failure, task: str) -> tuple[BaseException, str | None]:

@@ -73,7 +73,7 @@ class _Verbs:
         pool._check_running()
         result = AsyncResult(pool, callback, error_callback)
         job = Call(result, self._given.bind(func), tuple(args), kwds or None)
-        job.alone = bool(kwds) or self._given is not PLAIN
+        job._alone = bool(kwds) or self._given is not PLAIN
         result._job = job
         pool._crew.submit(self._given.apply(job))
         return result
@@ -259,7 +259,7 @@ class Pool(_Verbs, _StdPool):  # type: ignore[misc]
         """What the workers have done so far, a dict for each seat of the pool.
 
         `worker` and `pid` are of the process that sits there now, `restarts` how many sat there before. Of all of them:
-        `tasks`, `busy` and `waiting` in seconds, `bytes` of tasks and results. Of a `ThreadPool`, a dict for each thread.
+        `tasks`, `busy` and `waiting` in seconds, `bytes` of tasks and results. Of a `ThreadPool`: for each thread.
         """
         return self._crew.statistics()
 

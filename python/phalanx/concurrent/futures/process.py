@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, InvalidStateError
 from functools import partial
 from itertools import count, islice
 from multiprocessing import util
@@ -70,38 +70,35 @@ _register._register_atexit(_at_exit)
 os.register_at_fork(after_in_child=_in_child)
 
 
-class _Call(Job):
-    """One call, whose result ends a future."""
-
-    future: ProcessFuture
-
-    def succeed(self, value: Any) -> None:
-        future = self.future
-        future._job = None
-        if future._begin():
-            future.set_result(value)
-
-    def fail(self, error: BaseException, remote: str | None) -> None:
-        future = self.future
-        future._job = None
-        if remote:
-            error.__cause__ = _RemoteTraceback(f'\n"""\n{remote}"""')
-        if isinstance(error, CancelledError):
-            future._cancel_now()
-        elif future._begin():
-            future.set_exception(error)
-
-
 _is_running = Future.running
 
 
-class ProcessFuture(Future):
-    """A `Future` of a process pool. `cancel(running=True)` ends a call that has begun, with its worker."""
+class ProcessFuture(Job, Future):
+    """A `Future` of a process pool. `cancel(running=True)` ends a call that has begun, with its worker.
+
+    It is its own job: one object for each call, where thousands may wait.
+    """
 
     __module__ = "concurrent.futures._base"
 
     _crew: Crew
-    _job: _Call | None = None
+    _alone = False
+
+    def _succeed(self, value: Any) -> None:
+        self._function = None  # whoever keeps results need not keep that
+        try:
+            self.set_result(value)
+        except InvalidStateError:
+            self._begin()
+
+    def _fail(self, error: BaseException, remote: str | None) -> None:
+        self._function = None
+        if remote:
+            error.__cause__ = _RemoteTraceback(f'\n"""\n{remote}"""')
+        if isinstance(error, CancelledError):
+            self._cancel_now()
+        elif self._begin():
+            self.set_exception(error)
 
     def _begin(self) -> bool:
         # Cancelled meanwhile: there is nothing to set.
@@ -113,30 +110,30 @@ class ProcessFuture(Future):
 
     def result(self, timeout: float | None = None) -> Any:
         """Return what the call returned or raise what it raised; TimeoutError after `timeout` seconds."""
-        if self._job is not None and not self.done() and not self._crew.wait_for(self.done, timeout):
+        if not self._ended and not self.done() and not self._crew.wait_for(self.done, timeout):
             timeout = 0
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the call raised, or None; TimeoutError after `timeout` seconds."""
-        if self._job is not None and not self.done() and not self._crew.wait_for(self.done, timeout):
+        if not self._ended and not self.done() and not self._crew.wait_for(self.done, timeout):
             timeout = 0
         return super().exception(timeout)
 
     def running(self) -> bool:
         """Say whether it is in a worker's hands."""
-        job = self._job
-        return super().running() or (job is not None and self._crew.is_running(job))
+        return bool(super().running()) or (not self._ended and self._crew.is_running(self))
 
     def cancel(self, running: bool = False) -> bool:
         """Prevent a call that no worker has begun; with `running`, end the worker that has.
 
         Return whether it is cancelled.
         """
-        job = self._job
-        if job is not None and cancel(self._crew, job, CancelledError(), running):
+        if self._ended:
+            return super().cancel()
+        if cancel(self._crew, self, CancelledError(), running):
             self._crew.wait_for(self.done, 2.0)
-        return self.cancelled() if job is not None else super().cancel()
+        return self.cancelled()
 
 
 class _NoQueue:
@@ -241,9 +238,10 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
 
         Raises RuntimeError after shutdown() or while the interpreter ends, BrokenProcessPool if no worker can begin.
         """
-        job = _Call(_worker.CALL, fn, args, kwargs or None)
-        job.alone = bool(kwargs)
-        return self._hand_in(job)
+        future = ProcessFuture(_worker.CALL, fn, args, kwargs or None)
+        if kwargs:
+            future._alone = True
+        return self._hand_in(future)
 
     def _ready(self) -> Crew:
         """The crew, if it takes calls."""
@@ -258,21 +256,19 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             return self._begin() if crew is None else crew
 
     def _submit(self, given: Options, at: int | None, mode: int, fn: Any, first: Any, second: Any) -> ProcessFuture:
-        job = _Call(mode, given.bind(fn), first, second)
-        job.alone = given is not PLAIN or mode != _worker.CALL
-        given.apply(job, at)
-        return self._hand_in(job)
+        future = ProcessFuture(mode, given.bind(fn), first, second)
+        future._alone = given is not PLAIN or mode != _worker.CALL
+        given.apply(future, at)
+        return self._hand_in(future)
 
-    def _hand_in(self, job: _Call) -> ProcessFuture:
-        job.future = future = ProcessFuture()
-        future._job = job
+    def _hand_in(self, future: ProcessFuture) -> ProcessFuture:
         crew = self._crew
         if crew is None or crew.is_shut:
             crew = self._ready()
         future._crew = crew
-        crew.submit(job)
+        crew.submit(future)
         if self._safe_to_dynamically_spawn_children:
-            crew.grow(job)
+            crew.grow(future)
         return future
 
     def map(
