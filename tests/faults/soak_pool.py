@@ -46,7 +46,7 @@ class Reaper(threading.Thread):
         dice = random.Random(1)
         while not self._over.wait(EVERY):
             # Those that have begun: where none ever begins, the pool says so and ends.
-            begun = self._pool._crew._ready
+            begun = self._pool._crew.tender.ready
             workers = [worker for worker in list(self._pool._pool) if worker.pid in begun and worker.is_alive()]
             if workers:
                 try:

@@ -1,29 +1,25 @@
 """The master's half of a pool of processes: its workers, the tasks in their hands, the thread that looks after both.
 
 `Pool` and `ProcessPoolExecutor` are two faces of a `Crew`. Tasks and results lie on a board in shared memory (see
-`crates/phalanx/src/pool/README.md`). Who waits for a result collects it itself; the crew's own thread, the *tender*,
-does what happens while nobody waits: callbacks, deaths, time limits, tasks for which the board had no room.
+`crates/phalanx/src/pool/README.md`). Who waits for a result collects it itself; the crew's own thread, the *tender* in
+`_tender.py`, does what happens while nobody waits: callbacks, deaths, time limits, tasks for which there was no room.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pickle
-import select
 import signal
-import socket
-import sys
 import threading
 import time
 from collections import deque
 
 from phalanx import _core
-from phalanx.multiprocessing import _blas, _shared, _start, _travel, _worker
+from phalanx.multiprocessing import _blas, _shared, _travel, _worker
 from phalanx.multiprocessing._bundles import Backlog, Bundle
 from phalanx.multiprocessing._deaths import worker_died
 from phalanx.multiprocessing._job import Forgiving, Job
-from phalanx.multiprocessing._reasons import reason as reason_of
+from phalanx.multiprocessing._tender import Tender
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,18 +28,11 @@ if TYPE_CHECKING:
 
     _News = tuple[Bundle, tuple[Any, ...] | None]
 
-__all__ = ["Crew", "cancel", "goes_by_value", "processors"]
+__all__ = ["Crew", "cancel", "processors"]
 
-_NAP = 0.0005  # seconds between two looks of the tender while many tasks are under way
-_MANY = 32
-_PLENTY = 128  # so many under way at least, and 16 for each worker, and the others wait to be told how long they take
-_TICK = 0.05  # seconds between two looks at tasks that have a time limit, at the most
-_SHARE = 4  # so many looks during the shortest limit
-_LEAST_TICK = 0.002
-_BEAT = 0.005  # seconds between two looks at bundles
-_EARLY = 3  # so many workers in a row that die before their first task, and the pool is broken
+_ENOUGH = 32  # so many under way at least, and 2 for each worker, and those that come may wait for company
+_PLENTY = 128  # so many at least, and 16 for each worker, and the others wait to be told how long they take
 _STOPPING = 0.1  # seconds that a process may take to stop
-_PATIENCE = 1.0  # seconds from SIGTERM to SIGKILL
 
 _here = os.getpid()  # asked at each submission, and a system call costs as much as the rest of it
 
@@ -82,42 +71,29 @@ class Crew:
         self._initializer = initializer
         self._initargs = initargs
         self._max_tasks = max_tasks
-        self._by_value = by_value
         self._lazy = lazy  # workers are started as tasks come
         self._forget = forget  # called with each worker that has ended
         self._reports = reports
+        self.tender = Tender(self, reports, initializer)
         self.board = _core.Board()
-        self._table = _core.SharedTable(True)
-        self._functions: dict[Any, int] = {}
-        self._shared = 0  # the number of the last shared object; they go down, functions go up
-        self._near, self._far = socket.socketpair()
-        self._near.setblocking(False)
-        self._bell = self._far.fileno()
+        self._luggage = _travel.Luggage(by_value)
         self._lock = threading.RLock()
         self._jobs: dict[int, Job] = {}
         self._backlog = Backlog()
         self._full = False  # the board had no room for the backlog
-        self._enough = max(_MANY, 2 * size)  # so many under way, and those that come may wait for company
+        self._enough = max(_ENOUGH, 2 * size)
         self._plenty = max(_PLENTY, 16 * size)
         self.workers: list[Any] = []
-        self._ready: set[int] = set()  # pids of those that have begun
-        self._early = 0
         self._seats: dict[Any, int] = {}  # worker -> its seat
         self._restarts: dict[int, int] = {}
         self.closing = False
         self.is_shut = False  # no task is taken any more
         self.terminated = False
         self.broken: BaseException | None = None
-        self._limited = 0  # jobs with a time limit
         self._misfits: deque[tuple[Job, Exception]] = deque()  # jobs that cannot be pickled, to be told so
         self.bundles = max_tasks is None and not by_value  # small tasks may travel together
-        self._bundled = 0  # bundles under way, of more than one task
-        self.held: set[Any] = set()  # those who hold tasks back until a bundle is full: `flush()` posts them
-        self._beating = False  # the tender looks at bundles
+        self.bundled = 0  # bundles under way, of more than one task
         self.feeders: set[Any] = set()  # those that may still have tasks, although none is there
-        self._tick = _TICK
-        self._kill_at: float | None = None
-        self.tender: threading.Thread | None = None
         self.owner = _here
         self.over = False
 
@@ -128,7 +104,7 @@ class Crew:
         taken = set(self._seats.values())
         seat = next(seat for seat in range(len(taken) + 1) if seat not in taken)
         end = (self._initializer, self._initargs, self._max_tasks)
-        args = (self._threads, self.board, self._far, self._table.place(), self._reports, self._style, seat, *end)
+        args = (self._threads, self.board, self.tender.far, self._luggage.place, self._reports, self._style, seat, *end)
         worker = self._start(_begin, args)
         self.workers.append(worker)
         self._seats[worker] = seat
@@ -149,23 +125,22 @@ class Crew:
                     if not self.workers:
                         self.revoke(job)
                     raise
-                self.ring()
+                self.tender.ring()
 
     def waiting(self) -> list[Job]:
         """The jobs that no worker has begun, the newest first, but for one for each worker that is about to begin."""
         with self._lock:
             news = [self._take_back(job) for job in list(self._jobs.values()) if isinstance(job, Bundle)]
             jobs = [job for job in self._jobs.values() if not self.is_running(job)] + list(self._backlog)
-            spared = sum(worker.pid not in self._ready for worker in self.workers)
+            spared = sum(worker.pid not in self.tender.ready for worker in self.workers)
         self._tell_news(news)
         return jobs[spared:][::-1]
 
     def tend(self, name: str, daemon: bool) -> None:
         """Start the tender, unless it is there."""
         with self._lock:
-            if self.tender is None:
-                self.tender = threading.Thread(target=self._tend, name=name, daemon=daemon)
-                self.tender.start()
+            if self.tender.thread is None:
+                self.tender.start(name, daemon)
 
     def statistics(self) -> list[dict[str, Any]]:
         """What the workers of each seat have done so far: see `Pool.statistics`."""
@@ -181,6 +156,11 @@ class Crew:
         return rows
 
     # ---------------------------------------------------------------- tasks
+
+    @property
+    def posted(self) -> int:
+        """How many lie on the board."""
+        return len(self._jobs)
 
     @property
     def unfinished(self) -> int:
@@ -201,9 +181,9 @@ class Crew:
         if self._misfits:
             self._tell_misfits()
         if job._limit is not None:
-            self.ring()
-        elif self._bundled and not self._beating:
-            self._beat()
+            self.tender.ring()
+        elif self.bundled and not self.tender.beating:
+            self.tender.beat()
 
     def _refuse(self) -> None:
         """Raise if no job is taken any more."""
@@ -231,12 +211,6 @@ class Crew:
             finally:
                 self._lock.release()
 
-    def hold(self, holder: Any) -> None:
-        """Have `holder.flush()` called in a while, unless it is let go before."""
-        self.held.add(holder)
-        if not self._beating:
-            self._beat()
-
     def _help(self, job: Job) -> None:
         # A worker that submits to the pool which it belongs to would wait for itself: it does the task itself.
         if isinstance(job, Bundle):
@@ -253,49 +227,17 @@ class Crew:
             job._end()
             job._succeed(value)
 
-    def _encodable(self, job: Job) -> Any:
-        """The task as it goes to a worker: functions of modules by number, or all of it by value."""
-        if job._by_value or self._by_value:
-            return _travel.by_value(job._task)
-        mode, function, *rest = task = job._task
-        if type(function) is not _FUNCTION:
-            return task
-        number = self._functions.get(function)
-        if number is None:
-            number = len(self._functions) + 1
-            self._table.set(number, function)
-            self._functions[function] = number
-        return (mode, number, *rest)
-
     def share(self, thing: Any) -> int:
         """Put an object where every worker finds it; return its number."""
         with self._lock:
-            number = self._shared = self._shared - 1
-            if self._by_value:
-                thing = _travel.by_value(thing)
-            try:
-                self._table.set(number, thing)
-            except (pickle.PicklingError, AttributeError, TypeError) as refused:
-                try:
-                    whole = _travel.by_value(thing)
-                except Exception:  # as for a task
-                    raise refused from None
-                self._table.set(number, whole)
-            return number
+            return self._luggage.share(thing)
 
     def _post(self, job: Job) -> bool:
         """Under the lock: put a job on the board. False: there is no room."""
         if isinstance(job, Bundle):
             return self._post_bundle(job)
         try:
-            try:
-                slot = self.board.post(self._encodable(job))
-            except (pickle.PicklingError, AttributeError, TypeError) as refused:
-                try:
-                    whole = _travel.by_value(job._task)
-                except Exception:  # not by value either, or cloudpickle is missing: what pickle said is clearer
-                    raise refused from None
-                slot = self.board.post(whole)
+            slot = _travel.either_way(self.board.post, lambda: self._luggage.pack(job), job._task)
         except Exception as error:
             _travel.explain_task(error, job)
             self._misfits.append((job, error))
@@ -305,13 +247,12 @@ class Crew:
         job._slot = slot
         self._jobs[slot] = job
         if job._limit is not None:
-            self._limited += 1
-            self._tick = max(_LEAST_TICK, min(self._tick, job._limit / _SHARE))
+            self.tender.limit(job._limit)
         return True
 
     def _post_bundle(self, job: Bundle) -> bool:
         try:
-            mode, number, *_ = self._encodable(job)
+            mode, number, *_ = self._luggage.pack(job)
             slot = self.board.post_many(number, job.items, int(mode == _worker.STARMAP))
         except Exception:  # one of them cannot be pickled: each goes alone, and fares as it may
             self._backlog.shun(job._function)
@@ -323,7 +264,7 @@ class Crew:
             return False
         job._slot = slot
         self._jobs[slot] = job
-        self._bundled += len(job.items) > 1
+        self.bundled += len(job.items) > 1
         return True
 
     def _tell_misfits(self) -> None:
@@ -454,8 +395,8 @@ class Crew:
             found = [(self._jobs.pop(slot), kind, value) for slot, kind, value in self.board.collect()]
             if self._backlog:
                 self._refill()
-                if self._bundled and not self._beating:
-                    self._beat()
+                if self.bundled and not self.tender.beating:
+                    self.tender.beat()
         n = len(found)
         self._settle(found)
         if self._misfits:
@@ -487,7 +428,7 @@ class Crew:
         if anything:
             self.board.tell()
             if self.closing:
-                self.ring()
+                self.tender.ring()
 
     def _unbundle(self, job: Job, outcome: tuple[Any, ...], found: list[tuple[Job, int, Any]]) -> None:
         """End the tasks of a bundle that have ended; failures become `found` as if they had gone alone."""
@@ -499,18 +440,16 @@ class Crew:
         job.take(outcome, found, whole=True)
 
     def _one_bundle_less(self, bundle: Bundle) -> None:
-        self._bundled = max(0, self._bundled - (len(bundle.items) > 1))
+        self.bundled = max(0, self.bundled - (len(bundle.items) > 1))
 
     def _one_limit_less(self) -> None:
         with self._lock:  # any thread may collect
-            self._limited -= 1
-            if not self._limited:
-                self._tick = _TICK
+            self.tender.unlimit()
 
     def _again(self, job: Job, failure: _worker.Failure) -> bool:
         """A task of which the worker does not know a function or a class goes once more, by value."""
         unknown = failure[2] in ("AttributeError", "ModuleNotFoundError", "ImportError", "KeyError")
-        if failure[4] != _worker.LOADING or not unknown or job._by_value or self._by_value:
+        if failure[4] != _worker.LOADING or not unknown or job._by_value or self._luggage.by_value:
             return False
         job._by_value = True
         with self._lock:
@@ -522,7 +461,7 @@ class Crew:
         """Collect until `done()`; False after `timeout` seconds. For threads of the process that made the pool."""
         board = self.board
         deadline = None if timeout is None else time.monotonic() + timeout
-        board.heed(True, self._bell)
+        board.heed(True, self.tender.bell)
         try:
             while True:
                 seen = board.news
@@ -537,90 +476,25 @@ class Crew:
                         return False
                     board.wait_done(seen, left)
         finally:
-            board.heed(False, self._bell)
+            board.heed(False, self.tender.bell)
 
-    # ---------------------------------------------------------------- the tender
+    # ---------------------------------------------------------------- what the tender does
 
-    def ring(self) -> None:
-        """Wake the tender."""
-        with contextlib.suppress(OSError):  # the tender has ended, or has enough to read
-            self._far.send(b"!", socket.MSG_DONTWAIT)
-
-    def _beat(self) -> None:
-        """Have the tender look at bundles, and at those who hold tasks back, from now on."""
-        self._beating = True
-        self.ring()
-
-    def _tend(self) -> None:
-        poll = select.poll()
-        poll.register(self._near, select.POLLIN)
-        watched: dict[int, Any] = {}
-        while not self.over:
-            for worker in self.workers:
-                if worker.sentinel not in watched:
-                    watched[worker.sentinel] = worker
-                    poll.register(worker.sentinel, select.POLLIN)
-            if self.board.doze():
-                for file, _ in poll.poll(self._how_long()):
-                    if file in watched:
-                        poll.unregister(file)
-                        self._bury(watched.pop(file))
-                with contextlib.suppress(BlockingIOError):
-                    while len(self._near.recv(4096)) == 4096:
-                        pass
-            self._read_reports()
-            if self._bundled or self.held:
-                self._look_at_bundles()
-            if self.collect() and len(self._jobs) >= _MANY:
-                time.sleep(_NAP)
-            if self._limited:
-                self._look_at_limits()
-            self._look_at_end()
-        self._hang_up()
-
-    def _hang_up(self) -> None:
-        with self._lock:
-            self._bell = -1
-            self._near.close()
-            self._far.close()
-
-    def _how_long(self) -> float | None:
-        if self._kill_at is not None:
-            return max(0.0, self._kill_at - time.monotonic()) * 1000 + 1
-        self._beating = False
-        if self._bundled or self.held:
-            self._beating = True  # who adds one and still reads False rings
-            tick = min(self._tick, _BEAT) if self._limited else _BEAT
-            return tick * 1000
-        return self._tick * 1000 if self._limited else None
-
-    def _read_reports(self) -> None:
-        while not self._reports.empty():
-            pid, failure = self._reports.get()
-            if failure is None:
-                self._ready.add(pid)
-                self._early = 0
-            else:
-                name = _worker.name_of(self._initializer)
-                error, remote = _travel.rebuilt(failure, f"the initializer {name}")
-                self._break(error, remote, f"the initializer {name} raised {failure[2]} in a worker: {failure[3]}")
-
-    def _break(self, error: BaseException | None, remote: str | None, text: str | None) -> None:
-        """No worker can begin: every task ends with the reason, in words or as `error` itself."""
+    def give_up(self, error: BaseException) -> None:
+        """No worker can begin: every task ends with the reason."""
         with self._lock:
             if self.broken is not None:
                 return
-            broken = error if error is not None and text is None else _travel.told(error, remote, text or "")
-            self.broken = broken
+            self.broken = error
             jobs = self._drop_all()
         for job in jobs:
             job._end()
-            job._fail(broken, None)
+            job._fail(error, None)
         self.board.tell()
 
-    def _bury(self, worker: Any) -> None:
-        """A worker has ended."""
-        seat = 0
+    def bury(self, worker: Any) -> tuple[int | None, bool]:
+        """A worker has ended. Return where it sat, and whether a task was lost with it."""
+        seat = None
         # Reaped first, so that the tree knows how it ended.
         worker.join()
         with self._lock:
@@ -643,8 +517,6 @@ class Crew:
                     given, begun = value[0] + len(value[1]), value[2]
                     gone += [(job.single(at), number, stage, ago) for at in range(given, begun)]
                     self._backlog.add(*job.singles(begun))
-            begun = worker.pid in self._ready
-            self._ready.discard(worker.pid)
         self._settle(found)
         for job, number, stage, ago in gone:
             if job._limit is not None:
@@ -660,21 +532,12 @@ class Crew:
             job._fail(died, None)
         if gone:
             self.board.tell()
-        if self.terminated or (self.closing and not self.unfinished):
-            return
-        if not begun and not gone:
-            unguarded = _unguarded(worker)
-            if unguarded is not None:
-                self._break(unguarded, None, None)
-                return
-            self._early += 1
-            if self._early >= _EARLY:
-                text = f"no worker of the pool comes to its first task: {reason_of(worker.exitcode)}"
-                if self._initializer is not None:
-                    text += f"\nhint: look at its initializer, {_worker.name_of(self._initializer)}"
-                self._break(None, None, text)
-                return
-        self._restarts[seat] = self._restarts.get(seat, 0) + 1
+        return seat, bool(gone)
+
+    def replace(self, seat: int | None) -> None:
+        """Another worker for one that has ended, who sat there, if one is needed."""
+        if seat is not None:
+            self._restarts[seat] = self._restarts.get(seat, 0) + 1
         with self._lock:
             while len(self.workers) < min(self.size, max(1, self.unfinished) if self._lazy else self.size):
                 self.start_worker()
@@ -682,10 +545,8 @@ class Crew:
         if self._misfits:
             self._tell_misfits()
 
-    def _look_at_bundles(self) -> None:
+    def look_at_bundles(self) -> None:
         """Tell what has ended in front of a slow task; let an idle worker have what others have not begun."""
-        for holder in list(self.held):
-            holder.flush()
         news: list[_News] = []
         with self._lock:
             self._refill()
@@ -698,7 +559,8 @@ class Crew:
                     job.seen = True
         self._tell_news(news)
 
-    def _look_at_limits(self) -> None:
+    def look_at_limits(self) -> None:
+        """End what has been running for longer than it may."""
         from phalanx._pool_errors import TaskTimeout
 
         now = time.monotonic()
@@ -711,16 +573,21 @@ class Crew:
                 text = f"{job._describe()} took longer than {job._limit:g} s; its worker was ended"
                 self.kill(job, TaskTimeout(text))
 
-    def _look_at_end(self) -> None:
+    def look_at_end(self, kill: bool) -> None:
+        """Send the workers home once all is done, kill those that will not end, and say when it is over."""
         with self._lock:
             if self.closing and not self.unfinished and not self.terminated:
                 self.board.close()
-            if self.terminated and self._kill_at is not None and time.monotonic() >= self._kill_at:
-                self._kill_at = None
+            if kill and self.terminated:
                 for worker in self.workers:
                     worker.kill()
             if not self.workers and (self.terminated or (self.closing and not self.unfinished)):
                 self.over = self.is_shut = True
+
+    def leave(self) -> None:
+        """The tender goes."""
+        with self._lock:
+            self.tender.hang_up()
 
     # ---------------------------------------------------------------- the end
 
@@ -735,7 +602,7 @@ class Crew:
         self.closing = True
         for feeder in list(self.feeders):
             feeder.make_room()
-        self.ring()
+        self.tender.ring()
 
     def terminate(self, error: BaseException | None = None) -> None:
         """End the workers now. Whoever waits for a task gets `error`."""
@@ -751,11 +618,11 @@ class Crew:
                 if error is not None:
                     job._fail(error, None)
         self.board.tell()
-        if self.tender is None:
+        if self.tender.thread is None:
             for worker in self.workers:
                 worker.join()
             self.over = True
-            self._hang_up()
+            self.leave()
 
     def _drop_all(self) -> list[Job]:
         """Under the lock: end the workers, and return the jobs that this leaves without one."""
@@ -763,19 +630,20 @@ class Crew:
         jobs = [*self._jobs.values(), *self._backlog]
         self._jobs = Forgiving()
         self._backlog.clear()
-        self._limited = self._bundled = 0
+        self.tender.forget_limits()
+        self.bundled = 0
         self.board.close()
         for worker in self.workers:
             with contextlib.suppress(ValueError):  # closed by the program
                 worker.terminate()
-        self._kill_at = time.monotonic() + _PATIENCE
-        self.ring()
+        self.tender.kill_later()
         return jobs
 
     def join(self) -> None:
         """Wait until the tender has seen the last worker end."""
-        if self.tender is not None and self.tender is not threading.current_thread():
-            self.tender.join()
+        thread = self.tender.thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
 
 
 def cancel(crew: Any, job: Job, error: BaseException, running: bool = False) -> bool:
@@ -792,13 +660,6 @@ def processors() -> int:
     return getattr(os, "process_cpu_count", os.cpu_count)() or 1
 
 
-def _unguarded(worker: Any) -> BaseException | None:
-    """The error for a worker that ended because importing the main module starts processes, if that is how it was."""
-    failure = getattr(getattr(worker, "_popen", None), "failure", None)
-    words = failure() if failure is not None and worker.exitcode == 1 else None
-    return None if words is None else _start.unguarded(worker.name, *words)
-
-
 def _stop(pid: int) -> bool:
     """Stop a process with all its threads. False: it is gone."""
     end = time.monotonic() + _STOPPING
@@ -813,17 +674,6 @@ def _stop(pid: int) -> bool:
     except (ProcessLookupError, FileNotFoundError):
         return False
     return True  # in the kernel, where it cannot finish anything of ours
-
-
-def goes_by_value(method: str) -> bool:
-    """Say whether functions of the main module go by value: no worker can import `-c`, stdin or a notebook."""
-    main: Any = sys.modules.get("__main__")
-    if method == "fork" or getattr(main, "__spec__", None) is not None:
-        return False
-    return not os.path.exists(getattr(main, "__file__", None) or "")
-
-
-_FUNCTION = type(lambda: None)
 
 
 def _begin(

@@ -470,7 +470,7 @@ class _Feeder:
         if n >= self._pace.many() or self._crew.board.is_starving():
             self.flush()
         elif n == 1:
-            self._crew.hold(self)
+            self._crew.tender.hold(self)
 
     def flush(self) -> None:
         """Hand in what was held back."""
@@ -478,7 +478,7 @@ class _Feeder:
             return
         with self._guard:
             held, self._held = tuple(self._held), []
-            self._crew.held.discard(self)
+            self._crew.tender.held.discard(self)
             if held:
                 self._hand_in(held)
 

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import sys
 
+from phalanx import _core
 from phalanx.multiprocessing import _worker
 from phalanx.multiprocessing._named import Packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from phalanx._pool_errors import RemoteError
     from phalanx.multiprocessing._job import Job
 
-__all__ = ["by_value", "explain_task", "rebuilt", "told", "unreadable"]
+__all__ = ["Luggage", "by_value", "either_way", "explain_task", "goes_by_value", "rebuilt", "told", "unreadable"]
+
+_FUNCTION = type(lambda: None)
+
+
+def goes_by_value(method: str) -> bool:
+    """Say whether functions of the main module go by value: no worker can import `-c`, stdin or a notebook."""
+    main: Any = sys.modules.get("__main__")
+    if method == "fork" or getattr(main, "__spec__", None) is not None:
+        return False
+    return not os.path.exists(getattr(main, "__file__", None) or "")
 
 
 def by_value(thing: Any) -> Packed:
@@ -22,6 +36,57 @@ def by_value(thing: Any) -> Packed:
     import cloudpickle  # type: ignore[import-untyped]
 
     return Packed(cloudpickle.dumps(thing, 5))
+
+
+def either_way(put: Callable[[Any], Any], pack: Callable[[], Any], thing: Any) -> Any:
+    """Put what `pack()` makes, or where pickle refuses that, the `thing` by value. Raises what pickle raises."""
+    try:
+        return put(pack())
+    except (pickle.PicklingError, AttributeError, TypeError) as refused:
+        try:
+            whole = by_value(thing)
+        except Exception:  # not by value either, or cloudpickle is missing: what pickle said is clearer
+            raise refused from None
+        return put(whole)
+
+
+class Luggage:
+    """What goes to each worker of a pool once, and in tasks by its number: functions of modules, shared objects."""
+
+    def __init__(self, by_value: bool) -> None:
+        self.by_value = by_value  # nothing that has a name in this process has one in a worker
+        self._table = _core.SharedTable(True)
+        self._functions: dict[Any, int] = {}
+        self._shared = 0  # the number of the last shared object; they go down, functions go up
+
+    @property
+    def place(self) -> Any:
+        """Where a worker finds it."""
+        return self._table.place()
+
+    def pack(self, job: Job) -> Any:
+        """The task of a job as it goes to a worker: with the number of its function, or all of it by value."""
+        if job._by_value or self.by_value:
+            return by_value(job._task)
+        mode, function, *rest = task = job._task
+        if type(function) is not _FUNCTION:
+            return task
+        number = self._functions.get(function)
+        if number is None:
+            number = len(self._functions) + 1
+            self._table.set(number, function)
+            self._functions[function] = number
+        return (mode, number, *rest)
+
+    def share(self, thing: Any) -> int:
+        """Put an object in; return its number."""
+        number = self._shared = self._shared - 1
+        either_way(
+            lambda packed: self._table.set(number, packed),
+            lambda: by_value(thing) if self.by_value else thing,
+            thing,
+        )
+        return number
 
 
 def explain_task(error: Exception, job: Job) -> None:

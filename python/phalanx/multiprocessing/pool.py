@@ -15,10 +15,11 @@ from functools import partial
 from multiprocessing import util
 
 from phalanx.multiprocessing import _worker
-from phalanx.multiprocessing._crew import Crew, goes_by_value, processors
+from phalanx.multiprocessing._crew import Crew, processors
 from phalanx.multiprocessing._options import PLAIN, Options
 from phalanx.multiprocessing._results import AsyncResult, Call, IMapIterator, IMapUnorderedIterator, MapResult
 from phalanx.multiprocessing._thread_crew import ThreadCrew
+from phalanx.multiprocessing._travel import goes_by_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from time import monotonic
 
 from phalanx.concurrent.futures._base import Future
 from phalanx.multiprocessing import _worker
-from phalanx.multiprocessing._crew import Crew, cancel, goes_by_value, processors
+from phalanx.multiprocessing._crew import Crew, cancel, processors
 from phalanx.multiprocessing._job import Job
 from phalanx.multiprocessing._options import PLAIN, Options
+from phalanx.multiprocessing._travel import goes_by_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class ProcessFuture(Job, Future):
         Return whether it is cancelled.
         """
         if self._ended:
-            return super().cancel()
+            return bool(super().cancel())
         if cancel(self._crew, self, CancelledError(), running):
             self._crew.wait_for(self.done, 2.0)
         return self.cancelled()
@@ -225,7 +226,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         if not self._safe_to_dynamically_spawn_children:
             crew.fill()
         crew.tend(f"phalanx-executor-{next(_names)}", daemon=False)
-        self._executor_manager_thread = crew.tender
+        self._executor_manager_thread = crew.tender.thread
         _crews.add(crew)
         # A child of multiprocessing waits for its children before the hooks of `threading` run.
         util.Finalize(None, _close, args=(weakref.ref(crew),), exitpriority=20)

@@ -1,0 +1,193 @@
+"""The thread of a pool's master that does what happens while nobody waits: when it looks, and at what.
+
+What it does there is the crew's. It sleeps on the sentinels of the workers and on the *bell*, which workers and other
+threads ring; while there is something that nobody will ring for, it looks by itself: after a *beat* at bundles and at
+those who hold tasks back, after a *tick* at tasks with a time limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+import time
+
+from phalanx.multiprocessing import _start, _travel, _worker
+from phalanx.multiprocessing._reasons import reason as reason_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from phalanx.multiprocessing._crew import Crew
+
+__all__ = ["Tender"]
+
+_NAP = 0.0005  # seconds between two looks while many tasks are under way
+_MANY = 32
+_TICK = 0.05  # seconds between two looks at tasks that have a time limit, at the most
+_SHARE = 4  # so many looks during the shortest limit
+_LEAST_TICK = 0.002
+_BEAT = 0.005  # seconds between two looks at bundles
+_EARLY = 3  # so many workers in a row that die before their first task, and the pool is broken
+_PATIENCE = 1.0  # seconds from SIGTERM to SIGKILL
+
+
+class Tender:
+    """The thread that looks after a crew. Every method may be called from any thread."""
+
+    def __init__(self, crew: Crew, reports: Any, initializer: Any) -> None:
+        self._crew: Crew | None = crew
+        self._reports = reports
+        self._initializer = initializer
+        self._near, self.far = socket.socketpair()  # `far` is for workers
+        self._near.setblocking(False)
+        self.bell = self.far.fileno()  # -1 once there is none
+        self.ready: set[int] = set()  # pids of workers that have begun
+        self._early = 0
+        self._limited = 0  # tasks with a time limit
+        self._tick = _TICK
+        self.held: set[Any] = set()  # those who hold tasks back until a bundle is full: `flush()` posts them
+        self.beating = False  # it looks at bundles
+        self._kill_at: float | None = None
+        self.thread: threading.Thread | None = None
+
+    def start(self, name: str, daemon: bool) -> None:
+        """Begin."""
+        self.thread = threading.Thread(target=self._run, name=name, daemon=daemon)
+        self.thread.start()
+
+    def ring(self) -> None:
+        """Have it look now."""
+        with contextlib.suppress(OSError):  # it has ended, or has enough to read
+            self.far.send(b"!", socket.MSG_DONTWAIT)
+
+    def beat(self) -> None:
+        """Have it look at bundles, and at those who hold tasks back, from now on."""
+        self.beating = True
+        self.ring()
+
+    def hold(self, holder: Any) -> None:
+        """Have `holder.flush()` called in a while, unless it is let go before."""
+        self.held.add(holder)
+        if not self.beating:
+            self.beat()
+
+    def limit(self, seconds: float) -> None:
+        """Under the crew's lock: a task with this time limit has come."""
+        self._limited += 1
+        self._tick = max(_LEAST_TICK, min(self._tick, seconds / _SHARE))
+
+    def unlimit(self, tasks: int = 1) -> None:
+        """Under the crew's lock: so many tasks with a time limit have gone."""
+        self._limited = max(0, self._limited - tasks)
+        if not self._limited:
+            self._tick = _TICK
+
+    def forget_limits(self) -> None:
+        """Under the crew's lock: all of them have gone."""
+        self.unlimit(self._limited)
+
+    def kill_later(self) -> None:
+        """The workers have been asked to end: those that do not are killed."""
+        self._kill_at = time.monotonic() + _PATIENCE
+        self.ring()
+
+    def hang_up(self) -> None:
+        """Nobody rings any more, and the crew needs no look."""
+        self.bell = -1
+        self._near.close()
+        self.far.close()
+        self._crew = None
+
+    # ---------------------------------------------------------------- the thread
+
+    def _run(self) -> None:
+        crew = self._crew
+        assert crew is not None
+        board = crew.board
+        poll = select.poll()
+        poll.register(self._near, select.POLLIN)
+        watched: dict[int, Any] = {}
+        while not crew.over:
+            for worker in crew.workers:
+                if worker.sentinel not in watched:
+                    watched[worker.sentinel] = worker
+                    poll.register(worker.sentinel, select.POLLIN)
+            if board.doze():
+                for file, _ in poll.poll(self._how_long(crew)):
+                    if file in watched:
+                        poll.unregister(file)
+                        self._bury(crew, watched.pop(file))
+                with contextlib.suppress(BlockingIOError):
+                    while len(self._near.recv(4096)) == 4096:
+                        pass
+            self._read_reports(crew)
+            if crew.bundled or self.held:
+                for holder in list(self.held):
+                    holder.flush()
+                crew.look_at_bundles()
+            if crew.collect() and crew.posted >= _MANY:
+                time.sleep(_NAP)
+            if self._limited:
+                crew.look_at_limits()
+            self._look_at_end(crew)
+        crew.leave()
+
+    def _how_long(self, crew: Crew) -> float | None:
+        """Milliseconds until it has to look by itself."""
+        if self._kill_at is not None:
+            return max(0.0, self._kill_at - time.monotonic()) * 1000 + 1
+        self.beating = False
+        if crew.bundled or self.held:
+            self.beating = True  # who adds one and still reads False rings
+            tick = min(self._tick, _BEAT) if self._limited else _BEAT
+            return tick * 1000
+        return self._tick * 1000 if self._limited else None
+
+    def _read_reports(self, crew: Crew) -> None:
+        while not self._reports.empty():
+            pid, failure = self._reports.get()
+            if failure is None:
+                self.ready.add(pid)
+                self._early = 0
+            else:
+                name = _worker.name_of(self._initializer)
+                error, remote = _travel.rebuilt(failure, f"the initializer {name}")
+                text = f"the initializer {name} raised {failure[2]} in a worker: {failure[3]}"
+                crew.give_up(_travel.told(error, remote, text))
+
+    def _bury(self, crew: Crew, worker: Any) -> None:
+        """A worker has ended: look whether others would fare better."""
+        seat, lost = crew.bury(worker)
+        begun = worker.pid in self.ready
+        self.ready.discard(worker.pid)
+        if crew.terminated or (crew.closing and not crew.unfinished):
+            return
+        if not begun and not lost:
+            unguarded = _unguarded(worker)
+            if unguarded is not None:
+                crew.give_up(unguarded)
+                return
+            self._early += 1
+            if self._early >= _EARLY:
+                text = f"no worker of the pool comes to its first task: {reason_of(worker.exitcode)}"
+                if self._initializer is not None:
+                    text += f"\nhint: look at its initializer, {_worker.name_of(self._initializer)}"
+                crew.give_up(_travel.told(None, None, text))
+                return
+        crew.replace(seat)
+
+    def _look_at_end(self, crew: Crew) -> None:
+        kill = self._kill_at is not None and time.monotonic() >= self._kill_at
+        if kill:
+            self._kill_at = None
+        crew.look_at_end(kill)
+
+
+def _unguarded(worker: Any) -> BaseException | None:
+    """The error for a worker that ended because importing the main module starts processes, if that is how it was."""
+    failure = getattr(getattr(worker, "_popen", None), "failure", None)
+    words = failure() if failure is not None and worker.exitcode == 1 else None
+    return None if words is None else _start.unguarded(worker.name, *words)
