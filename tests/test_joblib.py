@@ -66,18 +66,30 @@ with joblib.parallel_config(backend="phalanx", n_jobs=2):
 """
 
 
+@pytest.mark.parametrize("way", [(), ("-m", "phalanx", "run")], ids=["python", "phalanx run"])
 @pytest.mark.parametrize("imports", ORDERS)
-def test_a_program_without_a_guard(imports: str, tmp_path: Any) -> None:
+def test_a_program_without_a_guard(imports: str, way: tuple[str, ...], tmp_path: Any) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM.format(imports=imports))
-    run = [sys.executable] if "phalanx" in imports else [sys.executable, "-m", "phalanx", "run"]
-    done = subprocess.run([*run, str(script)], capture_output=True, text=True, timeout=55)
+    done = subprocess.run([sys.executable, *way, str(script)], capture_output=True, text=True, timeout=55)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["6", "[1, 2, 3]", "Odd of the main module True"]
 
 
 def test_the_import_of_phalanx_loads_no_joblib() -> None:
     code = "import sys, phalanx; assert 'joblib' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], timeout=50).returncode == 0
+
+
+def test_a_program_without_joblib_loads_nothing_of_ours() -> None:
+    code = """
+import sys
+loaded = [name for name in sys.modules if "phalanx" in name]
+assert loaded == ["_phalanx_joblib"], loaded
+finder = sys.modules["_phalanx_joblib"]._Finder
+import json, joblib
+assert finder not in sys.meta_path and "phalanx._core" not in sys.modules and "phalanx.joblib" not in sys.modules
+"""
     assert subprocess.run([sys.executable, "-c", code], timeout=50).returncode == 0
 
 

@@ -1,7 +1,8 @@
 """Tells joblib, when it is loaded, that there is a backend named "phalanx".
 
 joblib looks for no plug-ins: whoever has a backend registers it. `import phalanx` does: at once if joblib is loaded,
-else as soon as it is. The backend itself is loaded when it is first asked for.
+else as soon as it is; `site/purelib/_phalanx_joblib.py` does in programs that import nothing of phalanx. The backend
+itself is loaded when it is first asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from typing import Any
 
-__all__ = ["announce"]
+__all__ = ["announce", "find_spec"]
 
 _HOME = "joblib.parallel"
 
@@ -45,18 +46,21 @@ class _Finder:
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Find it as it would be found without this finder."""
-        if name != _HOME:
-            return None
-        for finder in list(sys.meta_path):
-            find = None if finder is _Finder else getattr(finder, "find_spec", None)
-            spec: ModuleSpec | None = find(name, path, target) if find is not None else None
-            if spec is not None:
-                run = getattr(spec.loader, "exec_module", None)
-                if run is not None:
-                    # On the loader object, which is this module's alone: it stays of its own class.
-                    spec.loader.exec_module = _then_enter(run)  # type: ignore[union-attr, method-assign]
-                return spec
-        return None
+        return find_spec(name, path, target) if name == _HOME else None
+
+
+def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    """Find joblib's module by the other finders; once it has run, it knows of the backend."""
+    for finder in list(sys.meta_path):
+        find = None if finder is _Finder else getattr(finder, "find_spec", None)
+        spec: ModuleSpec | None = find(name, path, target) if find is not None else None
+        if spec is not None:
+            run = getattr(spec.loader, "exec_module", None)
+            if run is not None:
+                # On the loader object, which is this module's alone: it stays of its own class.
+                spec.loader.exec_module = _then_enter(run)  # type: ignore[union-attr, method-assign]
+            return spec
+    return None
 
 
 def _then_enter(run: Any) -> Any:

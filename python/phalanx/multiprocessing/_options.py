@@ -52,6 +52,19 @@ class Options:
         self.are_plain = timeout is None and not retries and memory is None and seed is None
         self._shared: tuple[int, Any] | None = None
 
+    def for_threads(self) -> None:
+        """Raise ValueError for what can only be had in processes."""
+        if self._memory is not None:
+            raise ValueError(
+                "memory cannot be limited for a thread: threads share that of their process\n"
+                "hint: use a pool of processes"
+            )
+        if self._seed is not None:
+            raise ValueError(
+                "threads share the generators of `random` and `numpy.random`, so seed is for processes\n"
+                "hint: use a pool of processes, or give each task a generator of its own"
+            )
+
     def share(self, number: int, thing: Any) -> None:
         """Give every call an object before its arguments; `number` is where the workers find it."""
         self._shared = (number, thing)

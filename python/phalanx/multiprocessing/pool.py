@@ -154,6 +154,7 @@ class Pool(_Verbs, _StdPool):  # type: ignore[misc]
     """
 
     _wrap_exception = True
+    _has_processes = True
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
@@ -241,16 +242,18 @@ class Pool(_Verbs, _StdPool):  # type: ignore[misc]
         - timeout: seconds that a task may take, and chunks have one item; then its worker is ended and replaced, and
           the caller gets TimeoutError. A thread goes on, and only its result is dropped.
         - retries: how often a task is run again in another worker if its worker dies.
-        - memory: bytes of data that a worker may have while it runs the task; beyond, MemoryError is raised in it. Not
-          for threads.
+        - memory: bytes of data that a worker may have while it runs the task; beyond, MemoryError is raised in it. A
+          ValueError for threads.
         - seed: seeds `random`, and `numpy.random` where NumPy is installed, for each item by its number, so results do
-          not depend on the workers. Not for threads.
+          not depend on the workers. A ValueError for threads.
         - progress: show how many items of a map have ended, by tqdm if it is installed.
         - on_progress: called with the number of items that have ended, and of all of them or None.
         - shared: an object that goes once to each worker, as it is now, and is the first argument of every call. It
           stays there until the pool ends. Threads get the object itself.
         """
         given = Options(timeout, retries, memory, seed, progress, on_progress)
+        if not self._has_processes:
+            given.for_threads()
         if shared is not None:
             self._check_running()
             given.share(self._crew.share(shared), shared)
@@ -298,6 +301,7 @@ class ThreadPool(Pool):
     """A pool of threads with the verbs of `Pool`. See `multiprocessing.pool.ThreadPool`."""
 
     _wrap_exception = False
+    _has_processes = False
 
     def __init__(
         self,

@@ -58,6 +58,13 @@ class Future(_core.FutureBase, _StdFuture):  # type: ignore[misc]
 
     __class_getitem__: Any = classmethod(GenericAlias)
 
+    def cancel(self, running: bool = False) -> bool:
+        """Cancel the call, unless it has begun; return whether it is cancelled.
+
+        running: end it where it has begun. Of effect in pools of processes only: a thread cannot be ended.
+        """
+        return bool(super().cancel())
+
 
 _core._set_future_parts(
     [

@@ -428,17 +428,20 @@ class _Map:
         parts = iter(lambda: tuple(islice(rows, chunksize)), ()) if self._chunks else rows
         mode = _worker.STARMAP if self._chunks else _worker.CALL
         self._calls: Iterator[Any] = (
-            executor._submit(given, at * chunksize, mode, fn, part, None) for at, part in enumerate(parts)
+            (executor._submit(given, at * chunksize, mode, fn, part, None), len(part) if self._chunks else 1)
+            for at, part in enumerate(parts)
         )
         self.more = True
-        self._noted = 0
+        self._items = 0  # submitted
+        self._noted = 0  # ended
         self._note: Callable[[int], None] | None = None
         self._submit(buffersize or max(_AHEAD_LEAST, _AHEAD * executor._max_workers))
-        total = len(self._futures) if not self.more else None
-        self._note = given.begin(total, _worker.name_of(fn))
+        self._note = given.begin(None if self.more else self._items, _worker.name_of(fn))
         if self._note is not None:
+            left = self._items
             for future in list(self._futures):
-                future.add_done_callback(self._count)
+                future.add_done_callback(partial(self._count, min(chunksize, left)))
+                left -= chunksize
         if self.more and not self._bounded:
             _maps.add(self)
 
@@ -448,17 +451,19 @@ class _Map:
             for _ in range(n):
                 if not self.more:
                     return
-                future = next(self._calls, None)
-                if future is None:
+                call = next(self._calls, None)
+                if call is None:
                     self._close()
                     return
+                future, items = call
                 self._futures.append(future)
+                self._items += items
                 if self._note is not None:
-                    future.add_done_callback(self._count)
+                    future.add_done_callback(partial(self._count, items))
 
-    def _count(self, _: Any) -> None:
+    def _count(self, items: int, _: Any) -> None:
         with self._guard:
-            self._noted += 1
+            self._noted += items
             if self._note is not None:
                 self._note(self._noted)
 

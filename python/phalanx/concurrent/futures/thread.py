@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
+    from phalanx.concurrent.futures._thread_view import ThreadExecutorView
+
 BrokenThreadPool = _std.BrokenThreadPool
 # The original class, also when `install()` has put ours in its place.
 _StdExecutor: Any = _std.ThreadPoolExecutor
@@ -148,16 +150,56 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
         for all at once; below 1 raises ValueError, anything but an int TypeError. An exception of a call is raised
         when its turn comes; calls that have not begun are cancelled then.
         """
+        return self._map(type(self).submit, fn, iterables, timeout, buffersize)
+
+    def _map(
+        self,
+        submit: Callable[..., Any],
+        fn: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        timeout: float | None,
+        buffersize: int | None,
+    ) -> Iterator[Any]:
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else monotonic() + timeout
-        submit = self.submit
+        call = partial(submit, self)
         arguments: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
         first = arguments if buffersize is None else islice(arguments, buffersize)
-        futures = deque([submit(fn, *args) for args in first])
-        return _results(weakref.ref(self), fn, futures, arguments if buffersize else None, end)
+        futures = deque([call(fn, *args) for args in first])
+        return _results(weakref.ref(self), submit, fn, futures, arguments if buffersize else None, end)
+
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        memory: int | None = None,
+        seed: int | None = None,
+        progress: bool = False,
+        on_progress: Callable[[int, int | None], object] | None = None,
+        shared: Any = None,
+    ) -> ThreadExecutorView:
+        """Return a view of this executor whose calls have these options; `submit` and `map` work on it.
+
+        - timeout: seconds that a call may take; then its future has a TimeoutError. Its thread goes on.
+        - retries: of no effect, since threads do not die.
+        - progress, on_progress: of a map, as for `phalanx.multiprocessing.Pool.options`.
+        - shared: an object that is the first argument of every call.
+
+        memory and seed are for processes: ValueError.
+        """
+        # Not at the top: programs without options need nothing of processes.
+        from phalanx.concurrent.futures._thread_view import ThreadExecutorView
+        from phalanx.multiprocessing._options import Options
+
+        given = Options(timeout, retries, memory, seed, progress, on_progress)
+        given.for_threads()
+        if shared is not None:
+            given.share(0, shared)
+        return ThreadExecutorView(self, given)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no further calls; let the workers go when nothing is left to do. Harmless when repeated.
@@ -170,7 +212,9 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
             self._work_queue.put(None)
             if cancel_futures:
                 for future in self._work_queue._drain():
-                    future.cancel()
+                    # No worker will come to say so to those who wait for it in `wait()` or `as_completed()`.
+                    if future.cancel():
+                        future.set_running_or_notify_cancel()
             elif not self._threads and not self._work_queue.empty():
                 # Taken by a `submit` that has not come to start a worker yet, and now will not.
                 self._start_worker()
@@ -194,6 +238,7 @@ def _processors() -> int | None:
 
 def _results(
     reference: Any,
+    submit: Callable[..., Any],
     fn: Callable[..., Any],
     futures: deque[Any],
     more: Iterator[tuple[Any, ...]] | None,
@@ -202,7 +247,7 @@ def _results(
     try:
         while futures:
             if more is not None and (executor := reference()) is not None and (args := next(more, None)) is not None:
-                futures.append(executor.submit(fn, *args))
+                futures.append(submit(executor, fn, *args))
             # The future is forgotten before its result is handed out, so that the result lives no longer than needed.
             yield _take(futures.popleft(), end)
     finally:
