@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import pytest
@@ -245,3 +248,42 @@ def test_calls_of_a_pool() -> None:
         assert sorted(told) == sorted(-n for n in range(MANY))
         pool.close()
         pool.join()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("how", ["shutdown", "cancel", "kill", "close", "terminate"])
+def test_submitted_from_eight_threads_while_it_ends(how: str) -> None:
+    ends: Any = {
+        "shutdown": lambda pool: pool.shutdown(),
+        "cancel": lambda pool: pool.shutdown(cancel_futures=True),
+        "kill": lambda pool: pool.kill_workers(),
+        "close": lambda pool: (pool.close(), pool.join()),
+        "terminate": lambda pool: (pool.terminate(), pool.join()),
+    }
+    of_pool = how in ("close", "terminate")
+    for _ in range(5):
+        pool: Any = CTX.Pool(2) if of_pool else ProcessPoolExecutor(2, CTX)
+        all_begun = threading.Barrier(9)
+        handles: list[list[Any]] = [[] for _ in range(8)]
+
+        def go(mine: list[Any], pool: Any = pool, all_begun: Any = all_begun) -> None:
+            with contextlib.suppress(RuntimeError, ValueError):  # it takes no more
+                for n in itertools.count():
+                    if n == 200:
+                        all_begun.wait(20)
+                    mine.append(pool.apply_async(abs, (-n,)) if of_pool else pool.submit(abs, -n))
+
+        threads = [threading.Thread(target=go, args=(mine,)) for mine in handles]
+        for thread in threads:
+            thread.start()
+        all_begun.wait(20)
+        ends[how](pool)
+        for thread in threads:
+            thread.join(20)
+            assert not thread.is_alive()
+        for mine in handles:
+            for n, handle in enumerate(mine):
+                try:
+                    assert (handle.get if of_pool else handle.result)(20) == n
+                except (CancelledError, BrokenProcessPool):
+                    assert how in ("cancel", "kill", "terminate")

@@ -167,9 +167,12 @@ class Backlog:
             return False
         return True
 
-    def clear(self) -> None:
-        """Nobody waits any more."""
-        self._jobs.clear()
+    def drain(self) -> list[Job]:
+        """Take all out. One by one: others may come meanwhile, and none is to be thrown away."""
+        jobs = []
+        while self._jobs:
+            jobs.append(self._jobs.popleft())
+        return jobs
 
     def learn(self, function: Any, n: int, spent: int, size: int) -> None:
         """So many calls of a function took `spent` nanoseconds and `size` bytes."""

@@ -197,12 +197,10 @@ class Crew:
         after that, whoever shuts the pool too; here the backlog is added to first. So one of the two sees the other.
         """
         more = self._backlog.hold(job)
-        if self.is_shut:
+        if self.is_shut or len(self._jobs) < self._enough:
             with self._lock:
-                if self._backlog.remove(job):
+                if self.is_shut and self._backlog.remove(job):
                     self._refuse()
-        elif len(self._jobs) < self._enough:
-            with self._lock:
                 self._refill()
         elif not more and not self._full and self._lock.acquire(blocking=False):
             # Who has the lock collects, and there will be another result after that one.
@@ -387,12 +385,18 @@ class Crew:
 
     # ---------------------------------------------------------------- results
 
+    def _off(self, slot: int) -> Job:
+        """Under the lock: the job that lay in a slot, where others may lie from now on."""
+        job = self._jobs.pop(slot)
+        job._slot = None
+        return job
+
     def collect(self) -> int:
         """End the jobs whose results have come; return how many."""
         if not self.board.has_done():
             return 0
         with self._lock:
-            found = [(self._jobs.pop(slot), kind, value) for slot, kind, value in self.board.collect()]
+            found = [(self._off(slot), kind, value) for slot, kind, value in self.board.collect()]
             if self._backlog:
                 self._refill()
                 if self.bundled and not self.tender.beating:
@@ -507,11 +511,11 @@ class Crew:
             found = []
             for slot in finished:
                 _, kind, value = self.board.reap(slot)
-                found.append((self._jobs.pop(slot), kind, value))
-            gone = [(self._jobs.pop(slot), number, stage, ago) for slot, number, stage, ago in lost]
+                found.append((self._off(slot), kind, value))
+            gone = [(self._off(slot), number, stage, ago) for slot, number, stage, ago in lost]
             for slot, number, stage, ago in bundles:
                 _, kind, value = self.board.reap(slot)
-                job = self._jobs.pop(slot)
+                job = self._off(slot)
                 found.append((job, kind, value))
                 if isinstance(job, Bundle):
                     given, begun = value[0] + len(value[1]), value[2]
@@ -627,9 +631,8 @@ class Crew:
     def _drop_all(self) -> list[Job]:
         """Under the lock: end the workers, and return the jobs that this leaves without one."""
         self.closing = self.terminated = self.is_shut = True  # first: see `_hold_back`
-        jobs = [*self._jobs.values(), *self._backlog]
+        jobs = [*self._jobs.values(), *self._backlog.drain()]
         self._jobs = Forgiving()
-        self._backlog.clear()
         self.tender.forget_limits()
         self.bundled = 0
         self.board.close()

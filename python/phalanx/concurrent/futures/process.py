@@ -71,9 +71,6 @@ _register._register_atexit(_at_exit)
 os.register_at_fork(after_in_child=_in_child)
 
 
-_is_running = Future.running
-
-
 class ProcessFuture(Job, Future):
     """A `Future` of a process pool. `cancel(running=True)` ends a call that has begun, with its worker.
 
@@ -90,23 +87,23 @@ class ProcessFuture(Job, Future):
         try:
             self.set_result(value)
         except InvalidStateError:
-            self._begin()
+            self._tell_cancelled()
 
     def _fail(self, error: BaseException, remote: str | None) -> None:
         self._function = None
         if remote:
             error.__cause__ = _RemoteTraceback(f'\n"""\n{remote}"""')
-        if isinstance(error, CancelledError):
-            self._cancel_now()
-        elif self._begin():
+        if isinstance(error, CancelledError) and super().cancel():
+            self._tell_cancelled()
+            return
+        try:
             self.set_exception(error)
+        except InvalidStateError:
+            self._tell_cancelled()
 
-    def _begin(self) -> bool:
-        # Cancelled meanwhile: there is nothing to set.
-        return _is_running(self) or bool(self.set_running_or_notify_cancel())
-
-    def _cancel_now(self) -> None:
-        if super().cancel():
+    def _tell_cancelled(self) -> None:
+        # Cancelled meanwhile, or ended by the program itself, and then there is nobody to tell.
+        if self._state == "CANCELLED":
             self.set_running_or_notify_cancel()
 
     def result(self, timeout: float | None = None) -> Any:
