@@ -43,7 +43,11 @@ class Bundle(Job):
         """The bundle has ended, after so many tasks, nanoseconds and bytes."""
         raise NotImplementedError
 
-    def take(self, outcome: tuple[Any, ...], found: list[tuple[Job, int, Any]], whole: bool) -> None:
+    def left(self, outcome: tuple[Any, ...]) -> list[tuple[Job, Any]]:
+        """Of what `take()` was interrupted over: those that may still be told, the last first, with their values."""
+        return []
+
+    def take(self, outcome: tuple[Any, ...], found: deque[tuple[Job, int, Any]], whole: bool) -> None:
         """Deliver what a board has told. Failures become `found`, as if those tasks had gone alone."""
         first, values, _, spent, size, odd = outcome
         found += [(self.single(at), kind, value) for at, kind, value in odd]
@@ -115,6 +119,12 @@ class _Company(Bundle):
             job._ended = True
             job._bundle = job._first = None
             job._succeed(value)
+
+    def left(self, outcome: tuple[Any, ...]) -> list[tuple[Job, Any]]:
+        first, values, *_, odd = outcome
+        apart = {at for at, _, _ in odd}
+        all_of_them = [(self._jobs[at], value) for at, value in enumerate(values, first) if at not in apart]
+        return [(job, value) for job, value in reversed(all_of_them) if not job._ended]
 
     def learn(self, n: int, spent: int, size: int) -> None:
         self._backlog.learn(self._function, n, spent, size)

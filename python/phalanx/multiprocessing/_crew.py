@@ -18,7 +18,7 @@ from phalanx import _core
 from phalanx.multiprocessing import _blas, _shared, _travel, _worker
 from phalanx.multiprocessing._bundles import Backlog, Bundle
 from phalanx.multiprocessing._deaths import worker_died
-from phalanx.multiprocessing._job import Forgiving, Job
+from phalanx.multiprocessing._job import Forgiving, Job, show
 from phalanx.multiprocessing._tender import Tender
 
 TYPE_CHECKING = False
@@ -27,12 +27,16 @@ if TYPE_CHECKING:
     from typing import Any
 
     _News = tuple[Bundle, tuple[Any, ...] | None]
+    _Found = tuple[Job, int, Any]
 
 __all__ = ["Crew", "cancel", "processors"]
 
 _ENOUGH = 32  # so many under way at least, and 2 for each worker, and those that come may wait for company
 _PLENTY = 128  # so many at least, and 16 for each worker, and the others wait to be told how long they take
 _STOPPING = 0.1  # seconds that a process may take to stop
+
+# What has become of a job. The first four are the board's words; news are of a bundle that is still under way.
+_VALUE, _FAILURE, _UNREADABLE, _BUNDLE, _NEWS, _LOST, _DROPPED = range(7)
 
 _here = os.getpid()  # asked at each submission, and a system call costs as much as the rest of it
 
@@ -90,7 +94,7 @@ class Crew:
         self.is_shut = False  # no task is taken any more
         self.terminated = False
         self.broken: BaseException | None = None
-        self._misfits: deque[tuple[Job, Exception]] = deque()  # jobs that cannot be pickled, to be told so
+        self._found: deque[_Found] = deque()  # jobs that have ended, to be told so by whoever comes by: see `_settle`
         self.bundles = max_tasks is None and not by_value  # small tasks may travel together
         self.bundled = 0  # bundles under way, of more than one task
         self.feeders: set[Any] = set()  # those that may still have tasks, although none is there
@@ -121,9 +125,10 @@ class Crew:
             if len(self.workers) < min(self.size, self.unfinished):
                 try:
                     self.start_worker()
-                except BaseException:
-                    if not self.workers:
-                        self.revoke(job)
+                except BaseException as error:
+                    if self.workers and isinstance(error, Exception):
+                        return  # it is done by those that are there
+                    self.revoke(job)
                     raise
                 self.tender.ring()
 
@@ -133,7 +138,7 @@ class Crew:
             news = [self._take_back(job) for job in list(self._jobs.values()) if isinstance(job, Bundle)]
             jobs = [job for job in self._jobs.values() if not self.is_running(job)] + list(self._backlog)
             spared = sum(worker.pid not in self.tender.ready for worker in self.workers)
-        self._tell_news(news)
+        self._note_news(news)
         return jobs[spared:][::-1]
 
     def tend(self, name: str, daemon: bool) -> None:
@@ -165,7 +170,7 @@ class Crew:
     @property
     def unfinished(self) -> int:
         """How many tasks have not ended."""
-        return len(self._jobs) + len(self._backlog) + len(self.feeders)
+        return len(self._jobs) + len(self._backlog) + len(self._found) + len(self.feeders)
 
     def submit(self, job: Job) -> None:
         """Hand a job in. What pickling raises ends the job."""
@@ -178,8 +183,6 @@ class Crew:
             with self._lock:
                 self._refuse()
                 self._enqueue(job)
-        if self._misfits:
-            self._tell_misfits()
         if job._limit is not None:
             self.tender.ring()
         elif self.bundled and not self.tender.beating:
@@ -238,7 +241,8 @@ class Crew:
             slot = _travel.either_way(self.board.post, lambda: self._luggage.pack(job), job._task)
         except Exception as error:
             _travel.explain_task(error, job)
-            self._misfits.append((job, error))
+            self._found.append((job, _DROPPED, error))
+            self.tender.ring()
             return True
         if slot is None:
             return False
@@ -264,14 +268,6 @@ class Crew:
         self._jobs[slot] = job
         self.bundled += len(job.items) > 1
         return True
-
-    def _tell_misfits(self) -> None:
-        """Not under the lock, which whoever is told may want together with their own."""
-        while self._misfits:
-            job, error = self._misfits.popleft()
-            job._end()
-            job._fail(error, None)
-            self.board.tell()
 
     def _enqueue(self, job: Job) -> None:
         """Under the lock: put a job on the board, or behind those that wait for room."""
@@ -306,11 +302,11 @@ class Crew:
                         return False
                     del self._jobs[job._slot]
                     if job._limit is not None:
-                        self._one_limit_less()
+                        self.tender.unlimit()
                 job._end()
                 self._refill()
         finally:
-            self._tell_news(news)
+            self._note_news(news)
         return True
 
     def _take_back(self, bundle: Bundle) -> _News:
@@ -334,17 +330,11 @@ class Crew:
             self._enqueue(single)
         return bundle, outcome
 
-    def _tell_news(self, news: list[_News]) -> None:
-        """Not under the lock: tell what `_take_back()` has found."""
-        found: list[tuple[Job, int, Any]] = []
-        for bundle, outcome in news:
-            if outcome is not None:
-                bundle.take(outcome, found, whole=False)
-        self._settle(found)
+    def _note_news(self, news: list[_News]) -> None:
+        """What `_take_back()` has found is to be told, but not here: this thread is not one that waits for results."""
+        self._found += [(bundle, _NEWS, outcome) for bundle, outcome in news if outcome is not None]
         if news:
-            self.board.tell()
-        if self._misfits:
-            self._tell_misfits()
+            self.tender.ring()
 
     def is_running(self, job: Job) -> bool:
         """Say whether a worker has taken it."""
@@ -392,63 +382,101 @@ class Crew:
         return job
 
     def collect(self) -> int:
-        """End the jobs whose results have come; return how many."""
-        if not self.board.has_done():
-            return 0
-        with self._lock:
-            found = [(self._off(slot), kind, value) for slot, kind, value in self.board.collect()]
-            if self._backlog:
-                self._refill()
-                if self.bundled and not self.tender.beating:
-                    self.tender.beat()
-        n = len(found)
-        self._settle(found)
-        if self._misfits:
-            self._tell_misfits()
+        """End the jobs whose results have come; return how many have."""
+        n = 0
+        if self.board.has_done():
+            with self._lock:
+                came = [(self._off(slot), kind, value) for slot, kind, value in self.board.collect()]
+                self._found += came
+                n = len(came)
+                del came
+                if self._backlog:
+                    self._refill()
+                    if self.bundled and not self.tender.beating:
+                        self.tender.beat()
+        self._settle()
         return n
 
-    def _settle(self, found: list[tuple[Job, int, Any]]) -> None:
-        anything = bool(found)
-        found.reverse()
-        while found:
-            job, kind, value = found.pop()  # a result goes as soon as its job has it
-            if kind == 3:
-                self._unbundle(job, value, found)
-                del job, value
-                continue
-            if job._limit is not None:
-                self._one_limit_less()
-            if kind == 0:
-                job._end()
-                job._succeed(value)
-            elif kind == 1 and self._again(job, value):
-                continue
-            else:
-                task = job._describe()
-                job._end()
-                error, remote = _travel.rebuilt(value, task) if kind == 1 else (_travel.unreadable(value, task), None)
-                job._fail(error, remote)
-            del job, value
-        if anything:
+    def _settle(self) -> None:
+        """End the jobs that have been found to have ended.
+
+        Not under the lock: callbacks of the program run, which may want it together with locks of their own. What they
+        raise, and what signals raise, goes to this thread, unless it is the tender; the rest is left for the next one.
+        """
+        found = self._found
+        if not found:
+            return
+        try:
+            while found:
+                try:
+                    job, kind, value = found.popleft()
+                except IndexError:  # another thread was faster
+                    break
+                try:
+                    self._settle_one(job, kind, value)
+                except BaseException:
+                    self._put_back(job, kind, value)
+                    if threading.current_thread() is not self.tender.thread:
+                        raise
+                    show()
+                del job, value  # a result goes as soon as its job has it
+        finally:
             self.board.tell()
-            if self.closing:
+            if self.closing or found:
                 self.tender.ring()
 
-    def _unbundle(self, job: Job, outcome: tuple[Any, ...], found: list[tuple[Job, int, Any]]) -> None:
-        """End the tasks of a bundle that have ended; failures become `found` as if they had gone alone."""
-        if not isinstance(job, Bundle):  # the pool was ended meanwhile
+    def _put_back(self, job: Job, kind: int, value: Any) -> None:
+        """What was interrupted is told again, but for what was told already."""
+        if kind in (_BUNDLE, _NEWS) and isinstance(job, Bundle):
+            self._found.extendleft((single, _VALUE, left) for single, left in job.left(value))
+        elif not job._ended and not job._interrupted:
+            job._interrupted = True
+            self._found.appendleft((job, kind, value))
+
+    def _settle_one(self, job: Job, kind: int, value: Any) -> None:
+        if kind == _BUNDLE:
+            if isinstance(job, Bundle):  # else the pool was ended meanwhile
+                with self._lock:  # any thread may collect
+                    self._one_bundle_less(job)
+                job._end()
+                job.take(value, self._found, whole=True)
             return
-        with self._lock:  # any thread may collect
-            self._one_bundle_less(job)
+        if kind == _NEWS:
+            job.take(value, self._found, whole=False)  # type: ignore[attr-defined]
+            return
+        if kind != _DROPPED and job._limit is not None:
+            with self._lock:
+                self.tender.unlimit()
+        if kind == _VALUE:
+            job._end()
+            job._succeed(value)
+            return
+        remote = None
+        if kind == _DROPPED:
+            error = value
+        elif kind == _LOST:
+            if job._doom is None and job._tries > 0 and not self.terminated:
+                self._run_again(job)
+                return
+            error = job._doom or worker_died(job._describe(), *value)
+        elif kind == _UNREADABLE:
+            error = _travel.unreadable(value, job._describe())
+        elif self._again(job, value):
+            return
+        else:
+            error, remote = _travel.rebuilt(value, job._describe())
         job._end()
-        job.take(outcome, found, whole=True)
+        job._fail(error, remote)
+
+    def _run_again(self, job: Job) -> None:
+        job._tries -= 1
+        with self._lock:
+            job._began = 0.0
+            self._backlog.add(job)
+            self._refill()
 
     def _one_bundle_less(self, bundle: Bundle) -> None:
         self.bundled = max(0, self.bundled - (len(bundle.items) > 1))
-
-    def _one_limit_less(self) -> None:
-        with self._lock:  # any thread may collect
-            self.tender.unlimit()
 
     def _again(self, job: Job, failure: _worker.Failure) -> bool:
         """A task of which the worker does not know a function or a class goes once more, by value."""
@@ -457,7 +485,6 @@ class Crew:
             return False
         job._by_value = True
         with self._lock:
-            job._slot = None
             self._enqueue(job)
         return True
 
@@ -490,11 +517,8 @@ class Crew:
             if self.broken is not None:
                 return
             self.broken = error
-            jobs = self._drop_all()
-        for job in jobs:
-            job._end()
-            job._fail(error, None)
-        self.board.tell()
+            self._drop_all(error)
+        self._settle()
 
     def bury(self, worker: Any) -> tuple[int | None, bool]:
         """A worker has ended. Return where it sat, and whether a task was lost with it."""
@@ -508,46 +532,38 @@ class Crew:
                 if self._forget and not self.closing:
                     self._forget(worker)
             finished, lost, bundles = self.board.collect_from_the_dead()
-            found = []
+            found: list[_Found] = []
             for slot in finished:
                 _, kind, value = self.board.reap(slot)
                 found.append((self._off(slot), kind, value))
-            gone = [(self._off(slot), number, stage, ago) for slot, number, stage, ago in lost]
-            for slot, number, stage, ago in bundles:
+            gone = [(self._off(slot), last) for slot, *last in lost]
+            for slot, *last in bundles:
                 _, kind, value = self.board.reap(slot)
                 job = self._off(slot)
                 found.append((job, kind, value))
                 if isinstance(job, Bundle):
                     given, begun = value[0] + len(value[1]), value[2]
-                    gone += [(job.single(at), number, stage, ago) for at in range(given, begun)]
+                    gone += [(job.single(at), last) for at in range(given, begun)]
                     self._backlog.add(*job.singles(begun))
-        self._settle(found)
-        for job, number, stage, ago in gone:
-            if job._limit is not None:
-                self._one_limit_less()
-            if job._doom is None and job._tries > 0 and not self.terminated:
-                job._tries -= 1
-                with self._lock:
-                    job._slot, job._began = None, 0.0
-                    self._backlog.add(job)
-                continue
-            died = job._doom or worker_died(job._describe(), number, stage, ago, [worker, *self.workers])
-            job._end()
-            job._fail(died, None)
-        if gone:
-            self.board.tell()
+            others = [worker, *self.workers]
+            self._found += found + [(job, _LOST, (*last, others)) for job, last in gone]
+        self._settle()
         return seat, bool(gone)
 
-    def replace(self, seat: int | None) -> None:
-        """Another worker for one that has ended, who sat there, if one is needed."""
+    def replaced(self, seat: int | None) -> None:
+        """Count that the worker of a seat is followed by another."""
         if seat is not None:
             self._restarts[seat] = self._restarts.get(seat, 0) + 1
-        with self._lock:
-            while len(self.workers) < min(self.size, max(1, self.unfinished) if self._lazy else self.size):
-                self.start_worker()
-            self._refill()
-        if self._misfits:
-            self._tell_misfits()
+
+    def hire(self) -> None:
+        """Start the workers that are missing. Raises what starting a process raises."""
+        try:
+            with self._lock:
+                while len(self.workers) < min(self.size, max(1, self.unfinished) if self._lazy else self.size):
+                    self.start_worker()
+        finally:
+            with self._lock:
+                self._refill()
 
     def look_at_bundles(self) -> None:
         """Tell what has ended in front of a slow task; let an idle worker have what others have not begun."""
@@ -561,7 +577,7 @@ class Crew:
                     if job.seen:
                         news.append(self._take_back(job) if starving else (job, self.board.look(job._slot)))
                     job.seen = True
-        self._tell_news(news)
+        self._note_news(news)
 
     def look_at_limits(self) -> None:
         """End what has been running for longer than it may."""
@@ -615,21 +631,16 @@ class Crew:
         with self._lock:
             if self.terminated:
                 return
-            jobs = self._drop_all()
-        for job in jobs:
-            if not job._ended:
-                job._end()
-                if error is not None:
-                    job._fail(error, None)
-        self.board.tell()
+            self._drop_all(error)
+        self._settle()
         if self.tender.thread is None:
             for worker in self.workers:
                 worker.join()
             self.over = True
             self.leave()
 
-    def _drop_all(self) -> list[Job]:
-        """Under the lock: end the workers, and return the jobs that this leaves without one."""
+    def _drop_all(self, error: BaseException | None) -> None:
+        """Under the lock: end the workers. The jobs that this leaves without one end with `error`, or are nobody's."""
         self.closing = self.terminated = self.is_shut = True  # first: see `_hold_back`
         jobs = [*self._jobs.values(), *self._backlog.drain()]
         self._jobs = Forgiving()
@@ -640,7 +651,8 @@ class Crew:
             with contextlib.suppress(ValueError):  # closed by the program
                 worker.terminate()
         self.tender.kill_later()
-        return jobs
+        if error is not None:
+            self._found += [(job, _DROPPED, error) for job in jobs]
 
     def join(self) -> None:
         """Wait until the tender has seen the last worker end."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 from phalanx.multiprocessing import _worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Forgiving", "Job"]
+__all__ = ["Forgiving", "Job", "show"]
 
 
 class Job:
@@ -32,6 +35,8 @@ class Job:
     """How often it may still be run again."""
     _doom: BaseException | None = None
     """What its caller gets, now that its worker is being ended."""
+    _interrupted = False
+    """Its end was about to be told when something else was raised."""
 
     def __init__(self, mode: int, function: Any, first: Any, second: Any = None) -> None:
         self._mode = mode
@@ -86,3 +91,8 @@ class Forgiving(dict[int, Job]):
     def pop(self, slot: int, *default: Any) -> Job:
         """The job of a slot, or somebody to take what came for it."""
         return super().pop(slot, None) or _Nobody()
+
+
+def show() -> None:
+    """Print what a callback of the program has raised in a thread of ours, as for any thread."""
+    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))

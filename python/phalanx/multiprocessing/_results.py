@@ -104,18 +104,19 @@ class AsyncResult:
         if job is None or self._done:
             return False
         error = CancelledError(f"{job._describe()} was cancelled")
-        return cancel(self._crew, job, error, running) and self._crew.wait_for(self.ready, 2.0)
+        return cancel(self._crew, job, error, running) and (self.ready() or self._crew.wait_for(self.ready, 2.0))
 
     def _set(self, success: bool, value: Any) -> None:
         self._success, self._value = success, value
         callback = self._callback if success else self._error_callback
-        if callback:
-            try:
+        try:
+            if callback:
                 callback(value)
-            except Exception:  # the program's own, in whatever thread has come by: the result is there all the same
-                sys.excepthook(*sys.exc_info())
-        self._done = True
-        self._callback = self._error_callback = self._job = self._pool = None
+        except Exception:  # the program's own, in whatever thread has come by: the result is there all the same
+            sys.excepthook(*sys.exc_info())
+        finally:
+            self._done = True
+            self._callback = self._error_callback = self._job = self._pool = None
 
     __class_getitem__: Any = classmethod(GenericAlias)
 

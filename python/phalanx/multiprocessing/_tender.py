@@ -14,6 +14,7 @@ import threading
 import time
 
 from phalanx.multiprocessing import _start, _travel, _worker
+from phalanx.multiprocessing._job import show
 from phalanx.multiprocessing._reasons import reason as reason_of
 
 TYPE_CHECKING = False
@@ -32,6 +33,8 @@ _LEAST_TICK = 0.002
 _BEAT = 0.005  # seconds between two looks at bundles
 _EARLY = 3  # so many workers in a row that die before their first task, and the pool is broken
 _PATIENCE = 1.0  # seconds from SIGTERM to SIGKILL
+_AGAIN = 0.2  # seconds from a worker that could not be started to the next try
+_HOPELESS = 10  # so many tries in a row while there is no worker at all, and the pool is broken
 
 
 class Tender:
@@ -51,6 +54,8 @@ class Tender:
         self.held: set[Any] = set()  # those who hold tasks back until a bundle is full: `flush()` posts them
         self.beating = False  # it looks at bundles
         self._kill_at: float | None = None
+        self._hire_at: float | None = None
+        self._failures = 0  # to start a worker, in a row
         self.thread: threading.Thread | None = None
 
     def start(self, name: str, daemon: bool) -> None:
@@ -106,45 +111,60 @@ class Tender:
     def _run(self) -> None:
         crew = self._crew
         assert crew is not None
-        board = crew.board
         poll = select.poll()
         poll.register(self._near, select.POLLIN)
         watched: dict[int, Any] = {}
         while not crew.over:
-            for worker in crew.workers:
-                if worker.sentinel not in watched:
-                    watched[worker.sentinel] = worker
-                    poll.register(worker.sentinel, select.POLLIN)
-            if board.doze():
-                for file, _ in poll.poll(self._how_long(crew)):
-                    if file in watched:
-                        poll.unregister(file)
-                        self._bury(crew, watched.pop(file))
-                with contextlib.suppress(BlockingIOError):
-                    while len(self._near.recv(4096)) == 4096:
-                        pass
-            self._read_reports(crew)
-            if crew.bundled or self.held:
-                for holder in list(self.held):
-                    holder.flush()
-                crew.look_at_bundles()
-            if crew.collect() and crew.posted >= _MANY:
-                time.sleep(_NAP)
-            if self._limited:
-                crew.look_at_limits()
-            self._look_at_end(crew)
+            try:
+                self._look(crew, poll, watched)
+            except BaseException as error:
+                # Without this thread everybody would wait for ever.
+                if crew.broken is not None:
+                    raise
+                show()
+                crew.give_up(_travel.told(error, None, f"the pool is broken: {type(error).__name__}: {error}"))
         crew.leave()
+
+    def _look(self, crew: Crew, poll: select.poll, watched: dict[int, Any]) -> None:
+        for worker in crew.workers:
+            if worker.sentinel not in watched:
+                watched[worker.sentinel] = worker
+                poll.register(worker.sentinel, select.POLLIN)
+        if crew.board.doze():
+            for file, _ in poll.poll(self._how_long(crew)):
+                if file in watched:
+                    poll.unregister(file)
+                    self._bury(crew, watched.pop(file))
+            with contextlib.suppress(BlockingIOError):
+                while len(self._near.recv(4096)) == 4096:
+                    pass
+        self._read_reports(crew)
+        if crew.bundled or self.held:
+            for holder in list(self.held):
+                holder.flush()
+            crew.look_at_bundles()
+        if crew.collect() and crew.posted >= _MANY:
+            time.sleep(_NAP)
+        if self._limited:
+            crew.look_at_limits()
+        now = time.monotonic()
+        if self._hire_at is not None and now >= self._hire_at and not crew.closing:
+            self._hire(crew)
+        kill = self._kill_at is not None and now >= self._kill_at
+        if kill:
+            self._kill_at = None
+        crew.look_at_end(kill)
 
     def _how_long(self, crew: Crew) -> float | None:
         """Milliseconds until it has to look by itself."""
-        if self._kill_at is not None:
-            return max(0.0, self._kill_at - time.monotonic()) * 1000 + 1
+        waits = [at - time.monotonic() for at in (self._kill_at, self._hire_at) if at is not None]
         self.beating = False
         if crew.bundled or self.held:
             self.beating = True  # who adds one and still reads False rings
-            tick = min(self._tick, _BEAT) if self._limited else _BEAT
-            return tick * 1000
-        return self._tick * 1000 if self._limited else None
+            waits.append(_BEAT)
+        if self._limited:
+            waits.append(self._tick)
+        return max(0.0, min(waits)) * 1000 if waits else None
 
     def _read_reports(self, crew: Crew) -> None:
         while not self._reports.empty():
@@ -177,13 +197,21 @@ class Tender:
                     text += f"\nhint: look at its initializer, {_worker.name_of(self._initializer)}"
                 crew.give_up(_travel.told(None, None, text))
                 return
-        crew.replace(seat)
+        crew.replaced(seat)
+        self._hire(crew)
 
-    def _look_at_end(self, crew: Crew) -> None:
-        kill = self._kill_at is not None and time.monotonic() >= self._kill_at
-        if kill:
-            self._kill_at = None
-        crew.look_at_end(kill)
+    def _hire(self, crew: Crew) -> None:
+        """Start the workers that are missing; where that fails, again in a while."""
+        try:
+            crew.hire()
+        except Exception as error:  # no memory, or too many processes
+            self._failures += 1
+            self._hire_at = time.monotonic() + _AGAIN
+            if not crew.workers and self._failures >= _HOPELESS:
+                text = f"no worker of the pool can be started: {type(error).__name__}: {error}"
+                crew.give_up(_travel.told(error, None, text))
+        else:
+            self._failures, self._hire_at = 0, None
 
 
 def _unguarded(worker: Any) -> BaseException | None:

@@ -8,6 +8,7 @@ from time import perf_counter
 
 from phalanx import queue as _queue
 from phalanx.multiprocessing import _worker
+from phalanx.multiprocessing._job import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,10 +121,13 @@ class ThreadCrew:
             tally.tasks += 1
             tally.busy += tally.lap()
         if told:
-            if error is None:
-                job._succeed(value)
-            else:
-                job._fail(error, None)
+            try:
+                if error is None:
+                    job._succeed(value)
+                else:
+                    job._fail(error, None)
+            except BaseException:  # raised by a callback of the program: this thread is for the other jobs too
+                show()
         del job, task, value, error
         self.tell()
 

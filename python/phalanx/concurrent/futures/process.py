@@ -129,7 +129,7 @@ class ProcessFuture(Job, Future):
         """
         if self._ended:
             return bool(super().cancel())
-        if cancel(self._crew, self, CancelledError(), running):
+        if cancel(self._crew, self, CancelledError(), running) and not self.done():
             self._crew.wait_for(self.done, 2.0)
         return self.cancelled()
 
