@@ -221,4 +221,6 @@ class Backlog:
 
     def put_back(self, job: Job) -> None:
         """There was no room for what `next()` has given."""
+        if job is self._probe:
+            self._probe = None
         self._jobs.extendleft(reversed(job.disperse()) if isinstance(job, _Company) else (job,))
