@@ -287,3 +287,23 @@ def test_submitted_from_eight_threads_while_it_ends(how: str) -> None:
                     assert (handle.get if of_pool else handle.result)(20) == n
                 except (CancelledError, BrokenProcessPool):
                     assert how in ("cancel", "kill", "terminate")
+
+
+@pytest.mark.timeout(60)
+def test_looks_at_a_slow_bundle_call_for_no_further_look(one: Workers) -> None:
+    one.block()
+    futures = one.submit([SLOW, *range(LATE)])
+    one.open()
+    assert one.come.get(timeout=20)[0] == SLOW
+    crew = one.executor._crew
+    rings: list[int] = []
+    crew.tender.ring = lambda: rings.append(1)
+    looks = threading.Semaphore(0)
+    look = crew.look_at_bundles
+    crew.look_at_bundles = lambda: (look(), looks.release())
+    for _ in range(10):
+        assert looks.acquire(timeout=20)
+    assert futures[0].running() and not rings
+    del crew.tender.ring, crew.look_at_bundles
+    one.second.release()
+    assert [future.result(20) for future in futures] == [SLOW, *range(LATE)]

@@ -138,7 +138,7 @@ class Crew:
             news = [self._take_back(job) for job in list(self._jobs.values()) if isinstance(job, Bundle)]
             jobs = [job for job in self._jobs.values() if not self.is_running(job)] + list(self._backlog)
             spared = sum(worker.pid not in self.tender.ready for worker in self.workers)
-        self._note_news(news)
+        self._pass_on(news)
         return jobs[spared:][::-1]
 
     def tend(self, name: str, daemon: bool) -> None:
@@ -306,7 +306,7 @@ class Crew:
                 job._end()
                 self._refill()
         finally:
-            self._note_news(news)
+            self._pass_on(news)
         return True
 
     def _take_back(self, bundle: Bundle) -> _News:
@@ -330,9 +330,13 @@ class Crew:
             self._enqueue(single)
         return bundle, outcome
 
-    def _note_news(self, news: list[_News]) -> None:
-        """What `_take_back()` has found is to be told, but not here: this thread is not one that waits for results."""
+    def _keep(self, news: list[_News]) -> None:
+        """What `_take_back()` has found is to be told."""
         self._found += [(bundle, _NEWS, outcome) for bundle, outcome in news if outcome is not None]
+
+    def _pass_on(self, news: list[_News]) -> None:
+        """The same, by the tender: this thread is not one that waits for results."""
+        self._keep(news)
         if news:
             self.tender.ring()
 
@@ -577,7 +581,7 @@ class Crew:
                     if job.seen:
                         news.append(self._take_back(job) if starving else (job, self.board.look(job._slot)))
                     job.seen = True
-        self._note_news(news)
+        self._keep(news)
 
     def look_at_limits(self) -> None:
         """End what has been running for longer than it may."""
