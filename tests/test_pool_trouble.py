@@ -19,8 +19,21 @@ from phalanx.multiprocessing.pool import ThreadPool
 
 CTX = mp.get_context("fork")
 KINDS = ["Pool", "Executor"]
-# What the tender prints is caught by pytest as a warning.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def printed(monkeypatch: Any) -> list[Any]:
+    """What threads print of exceptions."""
+    printed: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: printed.append(args.exc_type))
+    return printed
+
+
+go: Any = None
+
+
+def wait_to_go() -> None:
+    assert go.wait(20)
 
 
 def suicide() -> None:
@@ -31,6 +44,8 @@ class Pools:
     """One kind of pool, with one set of verbs."""
 
     def __init__(self, kind: str, workers: int = 2) -> None:
+        global go
+        go = CTX.Event()
         self.of_pool = kind == "Pool"
         self.pool: Any = CTX.Pool(workers) if self.of_pool else ProcessPoolExecutor(workers, CTX)
         assert self.got(self.send(abs, -1)) == 1
@@ -67,7 +82,7 @@ class Pools:
 
 
 @pytest.fixture(params=KINDS)
-def pools(request: Any) -> Iterator[Pools]:
+def pools(request: Any, printed: list[Any]) -> Iterator[Pools]:
     pools = Pools(request.param)
     yield pools
     pools.end()
@@ -108,14 +123,18 @@ def test_an_executor_that_cannot_grow_goes_on_with_what_it_has() -> None:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-def test_a_callback_that_raises_where_nobody_waits(kind: type[BaseException], pools: Pools) -> None:
+def test_a_callback_that_raises_where_nobody_waits(kind: type[BaseException], pools: Pools, printed: list[Any]) -> None:
     def raises(_: Any) -> None:
         raise kind
 
+    for _ in range(2):
+        pools.send(wait_to_go)  # else a callback of what has ended already is called here
     handles = [pools.send(abs, -n, callback=raises if n % 10 == 0 else None) for n in range(200)]
     gate = threading.Event()
     last = pools.send(abs, -200, callback=lambda _: gate.set())
+    go.set()
     assert gate.wait(20)  # not one thread of ours has collected so far
+    assert printed.count(kind) == 20
     assert [pools.got(one) for one in handles] == list(range(200))
     assert pools.got(last) == 200 and pools.got(pools.send(abs, -5)) == 5
 
@@ -154,10 +173,13 @@ def test_a_future_that_the_program_ends_itself() -> None:
 
 
 @pytest.mark.timeout(60)
-def test_a_callback_of_a_thread_pool_that_raises() -> None:
+def test_a_callback_of_a_thread_pool_that_raises(printed: list[Any]) -> None:
     def raises(_: Any) -> None:
         raise SystemExit
 
     with ThreadPool(1) as pool:
         results = [pool.apply_async(abs, (-n,), callback=raises) for n in range(10)]
         assert [result.get(20) for result in results] == list(range(10))
+        pool.close()
+        pool.join()
+    assert printed == [SystemExit] * 10
