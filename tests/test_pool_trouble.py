@@ -183,3 +183,23 @@ def test_a_callback_of_a_thread_pool_that_raises(printed: list[Any]) -> None:
         pool.close()
         pool.join()
     assert printed == [SystemExit] * 10
+
+
+@pytest.mark.timeout(60)
+def test_a_callback_that_waits_for_one_that_waits_for_a_result(pools: Pools) -> None:
+    gone_on = threading.Event()
+    threads: list[Any] = []
+
+    def waits(_: Any) -> None:
+        threads.append(threading.current_thread())
+        assert gone_on.wait(20)
+
+    for _ in range(2):
+        pools.send(wait_to_go)
+    handles = [pools.send(abs, -n, callback=waits if n == 50 else None) for n in range(200)]
+    go.set()
+    # They travel together, and this thread is the one that waits for the first of them.
+    assert [pools.got(one) for one in handles[:50]] == list(range(50))
+    gone_on.set()
+    assert [pools.got(one) for one in handles] == list(range(200))
+    assert threads == [pools.crew.tender.thread]

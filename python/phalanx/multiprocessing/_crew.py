@@ -20,6 +20,7 @@ from phalanx.multiprocessing._bundles import Backlog, Bundle
 from phalanx.multiprocessing._deaths import worker_died
 from phalanx.multiprocessing._job import Forgiving, Job, show
 from phalanx.multiprocessing._tender import Tender
+from phalanx.threading import Condition
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class Crew:
         self.terminated = False
         self.broken: BaseException | None = None
         self._found: deque[_Found] = deque()  # jobs that have ended, to be told so by whoever comes by: see `_settle`
+        self._calls_back = False  # callbacks of the program run when jobs end
+        self._told = Condition()
         self.bundles = max_tasks is None and not by_value  # small tasks may travel together
         self.bundled = 0  # bundles under way, of more than one task
         self.feeders: set[Any] = set()  # those that may still have tasks, although none is there
@@ -425,7 +428,7 @@ class Crew:
                     show()
                 del job, value  # a result goes as soon as its job has it
         finally:
-            self.board.tell()
+            self.tell()
             if self.closing or found:
                 self.tender.ring()
 
@@ -492,26 +495,48 @@ class Crew:
             self._enqueue(job)
         return True
 
+    def tell(self) -> None:
+        """Something has ended: whoever waits looks again."""
+        self.board.tell()
+        if self._calls_back:
+            with self._told:
+                self._told.notify_all()
+
+    def call_back(self) -> None:
+        """Callbacks of the program are to run from now on: by the tender alone, never by one that waits for a result.
+
+        It may have to do what the callback waits for, or hold a lock that it wants.
+        """
+        if not self._calls_back:
+            self._calls_back = True
+            self.board.tell()
+
+    def _may_collect(self) -> bool:
+        return not self._calls_back or threading.current_thread() is self.tender.thread
+
     def wait_for(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
         """Collect until `done()`; False after `timeout` seconds. For threads of the process that made the pool."""
         board = self.board
         deadline = None if timeout is None else time.monotonic() + timeout
-        board.heed(True, self.tender.bell)
-        try:
-            while True:
-                seen = board.news
-                self.collect()
-                if done():
-                    return True
-                if deadline is None:
-                    board.wait_done(seen)
-                else:
-                    left = deadline - time.monotonic()
-                    if left <= 0:
-                        return False
-                    board.wait_done(seen, left)
-        finally:
-            board.heed(False, self.tender.bell)
+        if self._may_collect():
+            board.heed(True, self.tender.bell)
+            try:
+                while self._may_collect():
+                    seen = board.news
+                    self.collect()
+                    if done():
+                        return True
+                    if deadline is None:
+                        board.wait_done(seen)
+                    else:
+                        left = deadline - time.monotonic()
+                        if left <= 0:
+                            return False
+                        board.wait_done(seen, left)
+            finally:
+                board.heed(False, self.tender.bell)
+        with self._told:
+            return self._told.wait_for(done, None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     # ---------------------------------------------------------------- what the tender does
 
@@ -669,7 +694,7 @@ def cancel(crew: Any, job: Job, error: BaseException, running: bool = False) -> 
     """Prevent a job of a crew of any kind, or end it where it is `running`; its caller gets `error`."""
     if crew.revoke(job):
         job._fail(error, None)
-        crew.board.tell()
+        crew.tell()
         return True
     return running and bool(crew.kill(job, error))
 

@@ -66,6 +66,8 @@ class AsyncResult:
         self._crew = pool._crew
         self._callback = callback
         self._error_callback = error_callback
+        if callback or error_callback:
+            pool._crew.call_back()
         self._done = False
         self._success = False
         self._value: Any = None
@@ -111,6 +113,7 @@ class AsyncResult:
         callback = self._callback if success else self._error_callback
         try:
             if callback:
+                self._crew.tell()  # of others that have ended: it may wait for those who wait for them
                 callback(value)
         except Exception:  # the program's own, in whatever thread has come by: the result is there all the same
             sys.excepthook(*sys.exc_info())
@@ -510,7 +513,7 @@ class _Feeder:
                 count += 1
             results._ended(count)
         self.leave()
-        self._crew.board.tell()
+        self._crew.tell()
 
 
 class _Part(Job):

@@ -173,6 +173,9 @@ class ThreadCrew:
         if over:
             self._send_home()
 
+    def call_back(self) -> None:
+        """Callbacks run in the pool's threads anyway."""
+
     def _send_home(self) -> None:
         for _ in self.workers:
             self._queue.put(None)

@@ -68,7 +68,7 @@ class _Verbs:
     ) -> AsyncResult:
         """Begin `func(*args, **kwds)` and return its `AsyncResult`.
 
-        Callbacks run in whatever thread collects the result.
+        Callbacks run in the pool's own thread.
         """
         pool = self._whole()
         pool._check_running()

@@ -106,6 +106,15 @@ class ProcessFuture(Job, Future):
         if self._state == "CANCELLED":
             self.set_running_or_notify_cancel()
 
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Have `fn(future)` called when the call ends, in the thread of the pool; at once if it has ended."""
+        self._crew.call_back()
+        super().add_done_callback(fn)
+
+    def _invoke_callbacks(self) -> None:
+        self._crew.tell()  # of others that have ended: a callback may wait for those who wait for them
+        super()._invoke_callbacks()
+
     def result(self, timeout: float | None = None) -> Any:
         """Return what the call returned or raise what it raised; TimeoutError after `timeout` seconds."""
         if not self._ended and not self.done() and not self._crew.wait_for(self.done, timeout):
