@@ -66,8 +66,9 @@ with joblib.parallel_config(backend="phalanx", n_jobs=2):
 """
 
 
-@pytest.mark.parametrize("way", [(), ("-m", "phalanx", "run")], ids=["python", "phalanx run"])
-@pytest.mark.parametrize("imports", ORDERS)
+@pytest.mark.parametrize(
+    ("way", "imports"), [*(((), order) for order in ORDERS), (("-m", "phalanx", "run"), "import joblib")]
+)
 def test_a_program_without_a_guard(imports: str, way: tuple[str, ...], tmp_path: Any) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM.format(imports=imports))

@@ -261,7 +261,7 @@ def test_submitted_from_eight_threads_while_it_ends(how: str) -> None:
         "terminate": lambda pool: (pool.terminate(), pool.join()),
     }
     of_pool = how in ("close", "terminate")
-    for _ in range(5):
+    for _ in range(3):
         pool: Any = CTX.Pool(2) if of_pool else ProcessPoolExecutor(2, CTX)
         all_begun = threading.Barrier(9)
         handles: list[list[Any]] = [[] for _ in range(8)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
 import threading
 import time
 from typing import Any
@@ -132,6 +133,57 @@ def test_a_child_ends_whatever_its_parent_held_at_the_fork() -> None:
         over.set()
         thread.join(20)
         assert codes == [0, 0]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_leaves_the_calls_of_its_parent_alone(method: str) -> None:
+    told = CTX.Queue()
+
+    def child() -> None:
+        try:
+            with pytest.raises(RuntimeError, match=f"goes to process {parent}, where it was submitted before a fork"):
+                future.result(20)
+            told.put([future.cancel(running=True), future.running(), executor.submit(abs, -3).result(20)])
+            told.put(len(executor.statistics()))
+            executor.shutdown(cancel_futures=True)
+        except BaseException as error:
+            told.put(repr(error))
+
+    parent = os.getpid()
+    with ProcessPoolExecutor(1, mp.get_context(method)) as executor:
+        assert executor.submit(abs, -1).result(50) == 1
+        future = executor.submit(time.sleep, 0.5)
+        others = [executor.submit(abs, -n) for n in range(100)]
+        process = CTX.Process(target=child)
+        process.start()
+        assert told.get(timeout=20) == [False, False, 3] and told.get(timeout=20) == 1
+        process.join(20)
+        assert process.exitcode == 0
+        assert future.result(20) is None and [other.result(20) for other in others] == list(range(100))
+
+
+@pytest.mark.timeout(60)
+def test_a_child_has_its_own_lock_of_an_executor_that_has_not_begun() -> None:
+    with ProcessPoolExecutor(1, CTX) as executor:
+        held, over = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with executor._shutdown_lock:
+                held.set()
+                over.wait(20)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(20)
+        child = CTX.Process(target=lambda: os._exit(executor.submit(abs, -7).result(10)))
+        child.start()
+        child.join(20)
+        code = child.exitcode
+        child.kill()
+        over.set()
+        thread.join(20)
+        assert code == 7
 
 
 @pytest.mark.timeout(60)

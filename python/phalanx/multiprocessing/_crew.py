@@ -124,6 +124,8 @@ class Crew:
 
     def grow(self, job: Job) -> None:
         """Start a worker if there are more tasks than workers. Without one `job`, the newest, cannot be done."""
+        if self.owner != _here:
+            return
         with self._lock:
             if len(self.workers) < min(self.size, self.unfinished):
                 try:
@@ -137,6 +139,8 @@ class Crew:
 
     def waiting(self) -> list[Job]:
         """The jobs that no worker has begun, the newest first, but for one for each worker that is about to begin."""
+        if self.owner != _here:
+            return []
         with self._lock:
             news = [self._take_back(job) for job in list(self._jobs.values()) if isinstance(job, Bundle)]
             jobs = [job for job in self._jobs.values() if not self.is_running(job)] + list(self._backlog)
@@ -152,8 +156,7 @@ class Crew:
 
     def statistics(self) -> list[dict[str, Any]]:
         """What the workers of each seat have done so far: see `Pool.statistics`."""
-        with self._lock:
-            sitting = {seat: worker for worker, seat in self._seats.items()}
+        sitting = {seat: worker for worker, seat in list(self._seats.items())}
         rows = []
         for seat in range(max([*sitting, *self._restarts], default=-1) + 1):
             tasks, busy, waiting, size = self.board.done_by(seat)
@@ -290,6 +293,8 @@ class Crew:
 
     def revoke(self, job: Job) -> bool:
         """Take back a job that no worker has begun. True: it will not run, and nobody else will end it."""
+        if self.owner != _here:  # the lock may have been held when this process was forked
+            return False
         news: list[_News] = []
         try:
             with self._lock:
@@ -345,6 +350,8 @@ class Crew:
 
     def is_running(self, job: Job) -> bool:
         """Say whether a worker has taken it."""
+        if self.owner != _here:
+            return False
         if job._bundle is not None:
             with self._lock:
                 return self._has_begun(job)[0]
@@ -362,6 +369,8 @@ class Crew:
 
         False: it is not running.
         """
+        if self.owner != _here:
+            return False
         with self._lock:
             bundled = job._bundle is not None
             slot = job._bundle._slot if bundled else job._slot
@@ -515,7 +524,15 @@ class Crew:
         return not self._calls_back or threading.current_thread() is self.tender.thread
 
     def wait_for(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Collect until `done()`; False after `timeout` seconds. For threads of the process that made the pool."""
+        """Collect until `done()`; False after `timeout` seconds.
+
+        RuntimeError in another process than the one that made the pool: what it collected would be lost there.
+        """
+        if self.owner != _here:
+            raise RuntimeError(
+                f"the result of this call goes to process {self.owner}, where it was submitted before a fork\n"
+                "hint: wait for it there, or submit it here"
+            )
         board = self.board
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._may_collect():

@@ -38,6 +38,7 @@ _StdExecutor: Any = _std.ProcessPoolExecutor
 BrokenProcessPool = _std.BrokenProcessPool
 _RemoteTraceback = _std._RemoteTraceback
 
+_executors: weakref.WeakSet[ProcessPoolExecutor] = weakref.WeakSet()
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
 _names = count()
 _maps: set[_Map] = set()  # with inputs that have not been pulled to their ends
@@ -64,6 +65,8 @@ def _in_child() -> None:
     # Executors of the parent are not ours to end, nor their maps to do.
     global _crews, _maps
     _crews, _maps = weakref.WeakSet(), set()
+    for executor in _executors:
+        executor._shutdown_lock = threading.RLock()  # its owner may be a thread that is not here
 
 
 _register: Any = threading
@@ -202,6 +205,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         self._max_tasks_per_child = max_tasks_per_child
         self._safe_to_dynamically_spawn_children = not forks
         self._shutdown_lock = threading.RLock()
+        _executors.add(self)
         self._shutdown_thread = False
         self._executor_manager_thread: Any = None
         self._processes: Any = {}
