@@ -64,14 +64,14 @@ class Pools:
 
     def refuse_workers(self, times: int) -> None:
         """So many times no process can be started."""
-        start, left = self.crew._start, iter(range(times))
+        start, left = self.crew.staff._start, iter(range(times))
 
         def refuse(*args: Any) -> Any:
             if next(left, None) is not None:
                 raise BlockingIOError(11, "Resource temporarily unavailable")
             return start(*args)
 
-        self.crew._start = refuse
+        self.crew.staff._start = refuse
 
     def end(self) -> None:
         if self.of_pool:
@@ -117,7 +117,7 @@ def test_a_pool_that_can_start_no_worker_any_more(pools: Pools) -> None:
 def test_an_executor_that_cannot_grow_goes_on_with_what_it_has() -> None:
     with ProcessPoolExecutor(2, mp.get_context("spawn")) as executor:
         assert executor.submit(abs, -1).result(50) == 1
-        executor._crew._start = lambda *_: (_ for _ in ()).throw(BlockingIOError(11, "unavailable"))
+        executor._crew.staff._start = lambda *_: (_ for _ in ()).throw(BlockingIOError(11, "unavailable"))
         assert [future.result(20) for future in [executor.submit(abs, -n) for n in range(40)]] == list(range(40))
 
 

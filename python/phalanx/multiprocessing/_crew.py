@@ -15,10 +15,11 @@ import time
 from collections import deque
 
 from phalanx import _core
-from phalanx.multiprocessing import _blas, _shared, _travel, _worker
+from phalanx.multiprocessing import _blas, _travel, _worker
 from phalanx.multiprocessing._bundles import Backlog, Bundle
 from phalanx.multiprocessing._deaths import worker_died
 from phalanx.multiprocessing._job import Forgiving, Job, show
+from phalanx.multiprocessing._staff import Staff, stop
 from phalanx.multiprocessing._tender import Tender
 from phalanx.threading import Condition
 
@@ -34,7 +35,6 @@ __all__ = ["Crew", "cancel", "processors"]
 
 _ENOUGH = 32  # so many under way at least, and 2 for each worker, and those that come may wait for company
 _PLENTY = 128  # so many at least, and 16 for each worker, and the others wait to be told how long they take
-_STOPPING = 0.1  # seconds that a process may take to stop
 
 # What has become of a job. The first four are the board's words; news are of a bundle that is still under way.
 _VALUE, _FAILURE, _UNREADABLE, _BUNDLE, _NEWS, _LOST, _DROPPED = range(7)
@@ -68,18 +68,10 @@ class Crew:
         forget: Callable[[Any], None] | None = None,
         threads: int | None = None,
     ) -> None:
-        self._threads = threads or _blas.share(size, processors())  # of BLAS in each worker
+        threads = threads or _blas.share(size, processors())  # of BLAS in each worker
         _blas.prepare()
-        self._start = start  # (target, args) -> a started process
         self.size = size
-        self._style = style
-        self._initializer = initializer
-        self._initargs = initargs
-        self._max_tasks = max_tasks
         self._lazy = lazy  # workers are started as tasks come
-        self._forget = forget  # called with each worker that has ended
-        self._reports = reports
-        self.tender = Tender(self, reports, initializer)
         self.board = _core.Board()
         self._luggage = _travel.Luggage(by_value)
         self._lock = threading.RLock()
@@ -88,9 +80,10 @@ class Crew:
         self._full = False  # the board had no room for the backlog
         self._enough = max(_ENOUGH, 2 * size)
         self._plenty = max(_PLENTY, 16 * size)
-        self.workers: list[Any] = []
-        self._seats: dict[Any, int] = {}  # worker -> its seat
-        self._restarts: dict[int, int] = {}
+        self.tender = Tender(self, reports, initializer)  # after all that may fail: it has files
+        orders = (threads, self.board, self.tender.far, self._luggage.place, reports, style)
+        self.staff = Staff(start, orders, (initializer, initargs, max_tasks), forget)
+        self.workers = self.staff.workers
         self.closing = False
         self.is_shut = False  # no task is taken any more
         self.terminated = False
@@ -106,21 +99,11 @@ class Crew:
 
     # ---------------------------------------------------------------- workers
 
-    def start_worker(self) -> None:
-        """Start one more worker."""
-        taken = set(self._seats.values())
-        seat = next(seat for seat in range(len(taken) + 1) if seat not in taken)
-        end = (self._initializer, self._initargs, self._max_tasks)
-        args = (self._threads, self.board, self.tender.far, self._luggage.place, self._reports, self._style, seat, *end)
-        worker = self._start(_begin, args)
-        self.workers.append(worker)
-        self._seats[worker] = seat
-
     def fill(self) -> None:
         """Start workers until there are `size`."""
         with self._lock:
             while len(self.workers) < self.size:
-                self.start_worker()
+                self.staff.start()
 
     def grow(self, job: Job) -> None:
         """Start a worker if there are more tasks than workers. Without one `job`, the newest, cannot be done."""
@@ -129,7 +112,7 @@ class Crew:
         with self._lock:
             if len(self.workers) < min(self.size, self.unfinished):
                 try:
-                    self.start_worker()
+                    self.staff.start()
                 except BaseException as error:
                     if self.workers and isinstance(error, Exception):
                         return  # it is done by those that are there
@@ -156,15 +139,7 @@ class Crew:
 
     def statistics(self) -> list[dict[str, Any]]:
         """What the workers of each seat have done so far: see `Pool.statistics`."""
-        sitting = {seat: worker for worker, seat in list(self._seats.items())}
-        rows = []
-        for seat in range(max([*sitting, *self._restarts], default=-1) + 1):
-            tasks, busy, waiting, size = self.board.done_by(seat)
-            worker = sitting.get(seat)
-            row = {"worker": worker.name if worker else None, "pid": worker.pid if worker else None}
-            times = {"busy": busy / 1e9, "waiting": waiting / 1e9}
-            rows.append({**row, "tasks": tasks, **times, "bytes": size, "restarts": self._restarts.get(seat, 0)})
-        return rows
+        return self.staff.statistics(self.board)
 
     # ---------------------------------------------------------------- tasks
 
@@ -379,7 +354,7 @@ class Crew:
                 return False
             pid = _core.Peer(number).life()[0]
             # It must not finish this task and begin another one between the look and the kill.
-            stopped = _stop(pid) and self.board.worker(slot) == number
+            stopped = stop(pid) and self.board.worker(slot) == number
             if not stopped or (bundled and self._has_begun(job) != (True, False)):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
@@ -568,15 +543,10 @@ class Crew:
 
     def bury(self, worker: Any) -> tuple[int | None, bool]:
         """A worker has ended. Return where it sat, and whether a task was lost with it."""
-        seat = None
         # Reaped first, so that the tree knows how it ended.
         worker.join()
         with self._lock:
-            if worker in self.workers:
-                self.workers.remove(worker)
-                seat = self._seats.pop(worker)
-                if self._forget and not self.closing:
-                    self._forget(worker)
+            seat = self.staff.leave(worker, forget=not self.closing)
             finished, lost, bundles = self.board.collect_from_the_dead()
             found: list[_Found] = []
             for slot in finished:
@@ -596,17 +566,12 @@ class Crew:
         self._settle()
         return seat, bool(gone)
 
-    def replaced(self, seat: int | None) -> None:
-        """Count that the worker of a seat is followed by another."""
-        if seat is not None:
-            self._restarts[seat] = self._restarts.get(seat, 0) + 1
-
     def hire(self) -> None:
         """Start the workers that are missing. Raises what starting a process raises."""
         try:
             with self._lock:
                 while len(self.workers) < min(self.size, max(1, self.unfinished) if self._lazy else self.size):
-                    self.start_worker()
+                    self.staff.start()
         finally:
             with self._lock:
                 self._refill()
@@ -719,37 +684,3 @@ def cancel(crew: Any, job: Job, error: BaseException, running: bool = False) -> 
 def processors() -> int:
     """How many processors this process may use: so many workers a pool has by default."""
     return getattr(os, "process_cpu_count", os.cpu_count)() or 1
-
-
-def _stop(pid: int) -> bool:
-    """Stop a process with all its threads. False: it is gone."""
-    end = time.monotonic() + _STOPPING
-    try:
-        os.kill(pid, signal.SIGSTOP)
-        while time.monotonic() < end:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                state = file.read().rpartition(b")")[2].split()[0]
-            if state in b"TtZX":
-                return state in b"Tt"
-            time.sleep(0)
-    except (ProcessLookupError, FileNotFoundError):
-        return False
-    return True  # in the kernel, where it cannot finish anything of ours
-
-
-def _begin(
-    threads: int | None,
-    board: Any,
-    bell: Any,
-    place: Any,
-    reports: Any,
-    style: int,
-    seat: int,
-    initializer: Any,
-    initargs: Any,
-    max_tasks: Any,
-) -> None:
-    functions = _core.SharedTable.find(*place)
-    _blas.hold(threads)
-    _shared.arrive(functions)
-    _worker.run(board, bell, functions, reports, style, seat, initializer, initargs, max_tasks)

@@ -197,7 +197,7 @@ class Tender:
                     text += f"\nhint: look at its initializer, {_worker.name_of(self._initializer)}"
                 crew.give_up(_travel.told(None, None, text))
                 return
-        crew.replaced(seat)
+        crew.staff.replaced(seat)
         self._hire(crew)
 
     def _hire(self, crew: Crew) -> None:
