@@ -101,6 +101,22 @@ def test_a_worker_that_cannot_be_started_for_a_while(pools: Pools) -> None:
 
 
 @pytest.mark.timeout(60)
+def test_a_pool_that_is_closed_while_it_has_no_worker(pools: Pools) -> None:
+    pools.refuse_workers(3)
+    dead = [pools.send(suicide) for _ in range(2)]
+    others = [pools.send(abs, -n) for n in range(40)]
+    if pools.of_pool:
+        pools.pool.close()
+        pools.pool.join()
+    else:
+        pools.pool.shutdown()
+    for one in dead:
+        with pytest.raises(WorkerDied):
+            pools.got(one)
+    assert [pools.got(one) for one in others] == list(range(40))
+
+
+@pytest.mark.timeout(60)
 def test_a_pool_that_can_start_no_worker_any_more(pools: Pools) -> None:
     pools.refuse_workers(1_000_000)
     dead = [pools.send(suicide) for _ in range(2)]

@@ -153,6 +153,11 @@ class Crew:
         """How many tasks have not ended."""
         return len(self._jobs) + len(self._backlog) + len(self._found) + len(self.feeders)
 
+    @property
+    def needs_workers(self) -> bool:
+        """Say whether there is, or may come, anything to do."""
+        return not self.terminated and (not self.closing or self.unfinished > 0)
+
     def submit(self, job: Job) -> None:
         """Hand a job in. What pickling raises ends the job."""
         if self.owner != _here:
@@ -570,7 +575,9 @@ class Crew:
         """Start the workers that are missing. Raises what starting a process raises."""
         try:
             with self._lock:
-                while len(self.workers) < min(self.size, max(1, self.unfinished) if self._lazy else self.size):
+                while self.needs_workers and len(self.workers) < min(
+                    self.size, max(1, self.unfinished) if self._lazy else self.size
+                ):
                     self.staff.start()
         finally:
             with self._lock:

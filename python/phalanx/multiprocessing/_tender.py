@@ -148,7 +148,7 @@ class Tender:
         if self._limited:
             crew.look_at_limits()
         now = time.monotonic()
-        if self._hire_at is not None and now >= self._hire_at and not crew.closing:
+        if self._hire_at is not None and now >= self._hire_at:
             self._hire(crew)
         kill = self._kill_at is not None and now >= self._kill_at
         if kill:
@@ -183,7 +183,7 @@ class Tender:
         seat, lost = crew.bury(worker)
         begun = worker.pid in self.ready
         self.ready.discard(worker.pid)
-        if crew.terminated or (crew.closing and not crew.unfinished):
+        if not crew.needs_workers:
             return
         if not begun and not lost:
             unguarded = _unguarded(worker)
@@ -202,6 +202,7 @@ class Tender:
 
     def _hire(self, crew: Crew) -> None:
         """Start the workers that are missing; where that fails, again in a while."""
+        self._hire_at = None
         try:
             crew.hire()
         except Exception as error:  # no memory, or too many processes
@@ -211,7 +212,7 @@ class Tender:
                 text = f"no worker of the pool can be started: {type(error).__name__}: {error}"
                 crew.give_up(_travel.told(error, None, text))
         else:
-            self._failures, self._hire_at = 0, None
+            self._failures = 0
 
 
 def _unguarded(worker: Any) -> BaseException | None:
