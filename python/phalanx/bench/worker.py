@@ -35,7 +35,8 @@ def state() -> dict[str, Any]:
     """Who we are, so that a reader can check that each side is what it claims to be."""
     phalanx = sys.modules.get("phalanx")
     return {
-        "phalanx_imported": any(name.partition(".")[0] == "phalanx" for name in sys.modules),
+        # The extension: the package itself may be there, because joblib was told that it has a backend.
+        "phalanx_imported": "phalanx._core" in sys.modules,
         "phalanx_installed": phalanx is not None and phalanx.installed(),
         "phalanx_version": getattr(phalanx, "__version__", None),
     }
