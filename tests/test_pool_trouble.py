@@ -180,12 +180,15 @@ def test_a_callback_that_raises_where_somebody_waits(pools: Pools) -> None:
 
 @pytest.mark.timeout(60)
 def test_a_future_that_the_program_ends_itself() -> None:
-    with ProcessPoolExecutor(1, CTX) as executor:
-        futures = [executor.submit(abs, -n) for n in range(100)]
-        futures[50].set_result("mine")
-        assert wait(futures, 20).not_done == set()
-        assert futures[50].result() in ("mine", 50)
-        assert executor.submit(abs, -5).result(20) == 5
+    pools = Pools("Executor", 1)
+    pools.send(wait_to_go)
+    futures = [pools.send(abs, -n) for n in range(100)]
+    futures[50].set_result("mine")
+    go.set()
+    assert wait(futures, 20).not_done == set()
+    assert futures[50].result() == "mine"
+    assert pools.got(pools.send(abs, -5)) == 5
+    pools.end()
 
 
 @pytest.mark.timeout(60)
