@@ -102,6 +102,15 @@ def test_a_shared_object_is_the_first_argument(executor: Any) -> None:
     assert executor.options(shared=seen, timeout=60).submit(len).result(20) == 10
 
 
+def test_map_goes_by_the_submit_of_its_executor(executor: Any) -> None:
+    calls: list[Any] = []
+    submit = executor.submit
+    executor.submit = lambda *call: calls.append(call) or submit(*call)
+    for options in ({}, {"buffersize": 2}):
+        assert list(executor.map(abs, [-1, -2, -3, -4], **options)) == [1, 2, 3, 4]
+    assert calls == [(abs, -n) for n in (1, 2, 3, 4)] * 2
+
+
 @pytest.mark.parametrize("option", [{"memory": 1 << 30}, {"seed": 7}], ids=str)
 def test_what_only_processes_have_is_refused(option: dict[str, int], executor: Any) -> None:
     with ThreadPool(1) as pool:

@@ -121,3 +121,4 @@ def _call(outer: Future, limit: float, what: str, fn: Any, args: Any, kwargs: An
         value, failed = error, True
     timer.cancel()
     _end(outer, value, failed=failed)
+    del value  # whose traceback holds this frame, if it was raised

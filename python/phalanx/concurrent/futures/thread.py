@@ -150,11 +150,11 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
         for all at once; below 1 raises ValueError, anything but an int TypeError. An exception of a call is raised
         when its turn comes; calls that have not begun are cancelled then.
         """
-        return self._map(type(self).submit, fn, iterables, timeout, buffersize)
+        return self._map(None, fn, iterables, timeout, buffersize)
 
     def _map(
         self,
-        submit: Callable[..., Any],
+        submit: Callable[..., Any] | None,
         fn: Callable[..., Any],
         iterables: tuple[Iterable[Any], ...],
         timeout: float | None,
@@ -165,7 +165,7 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else monotonic() + timeout
-        call = partial(submit, self)
+        call = self.submit if submit is None else partial(submit, self)
         arguments: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
         first = arguments if buffersize is None else islice(arguments, buffersize)
         futures = deque([call(fn, *args) for args in first])
@@ -238,7 +238,7 @@ def _processors() -> int | None:
 
 def _results(
     reference: Any,
-    submit: Callable[..., Any],
+    submit: Callable[..., Any] | None,
     fn: Callable[..., Any],
     futures: deque[Any],
     more: Iterator[tuple[Any, ...]] | None,
@@ -247,7 +247,7 @@ def _results(
     try:
         while futures:
             if more is not None and (executor := reference()) is not None and (args := next(more, None)) is not None:
-                futures.append(submit(executor, fn, *args))
+                futures.append(executor.submit(fn, *args) if submit is None else submit(executor, fn, *args))
             # The future is forgotten before its result is handed out, so that the result lives no longer than needed.
             yield _take(futures.popleft(), end)
     finally:
