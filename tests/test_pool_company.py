@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
@@ -307,3 +309,42 @@ def test_looks_at_a_slow_bundle_call_for_no_further_look(one: Workers) -> None:
     del crew.tender.ring, crew.look_at_bundles
     one.second.release()
     assert [future.result(20) for future in futures] == [SLOW, *range(LATE)]
+
+
+@pytest.mark.timeout(60)
+def test_nothing_is_kept_of_a_call_that_has_ended() -> None:
+    workers = Workers(1)
+    crew = weakref.ref(workers.executor._crew)
+
+    def use() -> weakref.ref[Any]:
+        workers.block()
+        before = workers.submit(range(LATE))
+        # The first call of another function goes alone, to see how long it takes.
+        bad = workers.executor.submit(fail_at_thousands, 999)
+        assert workers.travelling([*before, bad])
+        workers.open()
+        with contextlib.suppress(ValueError):
+            bad.result(20)  # the traceback has this frame, which has the executor
+        return weakref.ref(bad)
+
+    bad = use()
+    gc.collect()
+    assert bad() is None
+    workers.shutdown()
+    del workers, use
+    gc.collect()
+    assert crew() is None
+
+
+@pytest.mark.timeout(60)
+def test_a_call_that_failed_goes_with_the_last_who_holds_it(one: Workers) -> None:
+    future = one.executor.submit(fail_at_thousands, 999)
+    with pytest.raises(ValueError, match="999"):
+        future.result(20)
+    gone = weakref.ref(future)
+    gc.disable()
+    try:
+        del future
+        assert gone() is None
+    finally:
+        gc.enable()

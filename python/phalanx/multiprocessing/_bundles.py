@@ -120,6 +120,10 @@ class _Company(Bundle):
             job._bundle = job._first = None
             job._succeed(value)
 
+    def _end(self) -> None:
+        super()._end()
+        self._backlog.forget(self)
+
     def left(self, outcome: tuple[Any, ...]) -> list[tuple[Job, Any]]:
         first, values, *_, odd = outcome
         apart = {at for at, _, _ in odd}
@@ -190,15 +194,20 @@ class Backlog:
             self._pace.learn(n, spent, size)
             self._many = self._pace.many()
 
+    def forget(self, company: _Company) -> None:
+        """It has ended: whoever keeps the results of its calls, or what they raised, does not keep them by this."""
+        if company is self._probe:
+            self._probe = None
+
     def shun(self, function: Any) -> None:
         """The calls of this function go alone from now on."""
         self._shunned = function
 
     def is_learning(self) -> bool:
         """Say whether it will soon be known how many may travel together with what is to be posted next."""
-        first, probe = self._jobs[0], self._probe
+        first = self._jobs[0]
         apart = first._alone or first._function is not self._function or first._function is self._shunned
-        return not apart and self._many == 1 and probe is not None and not probe._ended
+        return not apart and self._many == 1 and self._probe is not None
 
     def next(self) -> Job:
         """Take out what is to be posted next: the oldest, or a bundle of the oldest ones."""
@@ -210,7 +219,7 @@ class Backlog:
             self._function, self._pace, self._probe, self._many = first._function, Pace(), None, 1
         many = self._many
         if many == 1:
-            if self._probe is not None and not self._probe._ended:
+            if self._probe is not None:
                 return first
             self._probe = _Company([first], self)
             return self._probe
@@ -221,6 +230,6 @@ class Backlog:
 
     def put_back(self, job: Job) -> None:
         """There was no room for what `next()` has given."""
-        if job is self._probe:
-            self._probe = None
+        if isinstance(job, _Company):
+            self.forget(job)
         self._jobs.extendleft(reversed(job.disperse()) if isinstance(job, _Company) else (job,))

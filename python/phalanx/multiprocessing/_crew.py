@@ -244,7 +244,7 @@ class Crew:
             slot = self.board.post_many(number, job.items, int(mode == _worker.STARMAP))
         except Exception:  # one of them cannot be pickled: each goes alone, and fares as it may
             self._backlog.shun(job._function)
-            job._ended = True
+            job._end()
             for single in job.singles(0):
                 self._enqueue(single)
             return True
@@ -306,7 +306,7 @@ class Crew:
         if self.board.revoke(slot):
             del self._jobs[slot]
             self._one_bundle_less(bundle)
-            bundle._slot, bundle._ended = None, True
+            bundle._end()
         else:
             outcome = self.board.cut(slot)
             if outcome is None:

@@ -95,7 +95,10 @@ class AsyncResult:
             raise TimeoutError
         if self._success:
             return self._value
-        raise self._value
+        try:
+            raise self._value
+        finally:
+            del self  # its traceback has this frame
 
     def cancel(self, running: bool = False) -> bool:
         """Prevent a call that no worker has begun; with `running`, end the worker that has.

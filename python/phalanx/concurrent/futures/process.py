@@ -122,7 +122,10 @@ class ProcessFuture(Job, Future):
         """Return what the call returned or raise what it raised; TimeoutError after `timeout` seconds."""
         if not self._ended and not self.done() and not self._crew.wait_for(self.done, timeout):
             timeout = 0
-        return super().result(timeout)
+        try:
+            return super().result(timeout)
+        finally:
+            del self  # the traceback of what the call raised has this frame
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the call raised, or None; TimeoutError after `timeout` seconds."""
@@ -239,9 +242,9 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         self._executor_manager_thread = crew.tender.thread
         _crews.add(crew)
         # A child of multiprocessing waits for its children before the hooks of `threading` run.
-        util.Finalize(None, _close, args=(weakref.ref(crew),), exitpriority=20)
+        util.Finalize(crew, _close, args=(weakref.ref(crew),), exitpriority=20)
         # An executor that nobody holds any more takes no more calls; those that wait are done.
-        weakref.finalize(self, crew.close).atexit = False
+        weakref.finalize(self, _close, weakref.ref(crew)).atexit = False
         return crew
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ProcessFuture:
