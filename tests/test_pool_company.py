@@ -313,10 +313,7 @@ def test_looks_at_a_slow_bundle_call_for_no_further_look(one: Workers) -> None:
 
 @pytest.mark.timeout(60)
 def test_nothing_is_kept_of_a_call_that_has_ended() -> None:
-    workers = Workers(1)
-    crew = weakref.ref(workers.executor._crew)
-
-    def use() -> weakref.ref[Any]:
+    def use(workers: Workers) -> weakref.ref[Any]:
         workers.block()
         before = workers.submit(range(LATE))
         # The first call of another function goes alone, to see how long it takes.
@@ -327,11 +324,13 @@ def test_nothing_is_kept_of_a_call_that_has_ended() -> None:
             bad.result(20)  # the traceback has this frame, which has the executor
         return weakref.ref(bad)
 
-    bad = use()
+    workers = Workers(1)
+    crew = weakref.ref(workers.executor._crew)
+    bad = use(workers)
     gc.collect()
     assert bad() is None
     workers.shutdown()
-    del workers, use
+    del workers
     gc.collect()
     assert crew() is None
 
