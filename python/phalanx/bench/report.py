@@ -12,7 +12,7 @@ from .cases import CASES
 from .pair import Result
 from .processes import RIVALS
 
-_NAME = max(len(case.name) for case in CASES)
+_NAME = max(len(case.name) for case in CASES) + 1
 
 
 def machine(states: dict[str, dict[str, Any]]) -> dict[str, str]:
