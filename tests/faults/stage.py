@@ -349,8 +349,6 @@ def _warm_up() -> None:
 
 def play(main: Callable[[], object]) -> None:
     """Run `main`, then write down what it has left in this process."""
-    # A shell has its background jobs ignore Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     _warm_up()
     gc.collect()
     fds, children, threads, arena = _descriptors(), _children(), _threads(), _arena()

@@ -195,7 +195,7 @@ class Backlog:
             self._many = self._pace.many()
 
     def forget(self, company: _Company) -> None:
-        """It has ended: whoever keeps the results of its calls, or what they raised, does not keep them by this."""
+        """It has ended or was not posted. Kept as the probe it would keep its calls, their results and exceptions."""
         if company is self._probe:
             self._probe = None
 
@@ -232,4 +232,6 @@ class Backlog:
         """There was no room for what `next()` has given."""
         if isinstance(job, _Company):
             self.forget(job)
-        self._jobs.extendleft(reversed(job.disperse()) if isinstance(job, _Company) else (job,))
+            self._jobs.extendleft(reversed(job.disperse()))
+        else:
+            self._jobs.appendleft(job)

@@ -59,10 +59,11 @@ class ThreadExecutorView:
         """See `ThreadPoolExecutor.map`."""
         given, progress = self._given, _Progress()
 
-        def submit(executor: ThreadPoolExecutor, *call: Any) -> Future:
-            return progress.follow(ThreadExecutorView(executor, given).submit(*call))
+        def submit_of(executor: ThreadPoolExecutor) -> Callable[..., Future]:
+            view = ThreadExecutorView(executor, given)
+            return lambda *call: progress.follow(view.submit(*call))
 
-        results = self._executor._map(submit, fn, iterables, timeout, buffersize)
+        results = self._executor._map(submit_of, fn, iterables, timeout, buffersize)
         progress.begin(given, fn, buffersize is None)
         return results
 

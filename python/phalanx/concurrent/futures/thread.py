@@ -8,6 +8,7 @@ import weakref
 from collections import deque
 from functools import partial
 from itertools import count, islice
+from operator import attrgetter
 from os import cpu_count
 from time import monotonic
 
@@ -150,11 +151,11 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
         for all at once; below 1 raises ValueError, anything but an int TypeError. An exception of a call is raised
         when its turn comes; calls that have not begun are cancelled then.
         """
-        return self._map(None, fn, iterables, timeout, buffersize)
+        return self._map(attrgetter("submit"), fn, iterables, timeout, buffersize)
 
     def _map(
         self,
-        submit: Callable[..., Any] | None,
+        submit_of: Callable[[Any], Callable[..., Any]],
         fn: Callable[..., Any],
         iterables: tuple[Iterable[Any], ...],
         timeout: float | None,
@@ -165,11 +166,11 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else monotonic() + timeout
-        call = self.submit if submit is None else partial(submit, self)
+        submit = submit_of(self)
         arguments: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
         first = arguments if buffersize is None else islice(arguments, buffersize)
-        futures = deque([call(fn, *args) for args in first])
-        return _results(weakref.ref(self), submit, fn, futures, arguments if buffersize else None, end)
+        futures = deque([submit(fn, *args) for args in first])
+        return _results(weakref.ref(self), submit_of, fn, futures, arguments if buffersize else None, end)
 
     def options(
         self,
@@ -238,7 +239,7 @@ def _processors() -> int | None:
 
 def _results(
     reference: Any,
-    submit: Callable[..., Any] | None,
+    submit_of: Callable[[Any], Callable[..., Any]],
     fn: Callable[..., Any],
     futures: deque[Any],
     more: Iterator[tuple[Any, ...]] | None,
@@ -247,7 +248,7 @@ def _results(
     try:
         while futures:
             if more is not None and (executor := reference()) is not None and (args := next(more, None)) is not None:
-                futures.append(executor.submit(fn, *args) if submit is None else submit(executor, fn, *args))
+                futures.append(submit_of(executor)(fn, *args))
             # The future is forgotten before its result is handed out, so that the result lives no longer than needed.
             yield _take(futures.popleft(), end)
     finally:
