@@ -573,7 +573,7 @@ def until(done, what="it"):
 
 def state(pid):
     try: return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
-    except FileNotFoundError: return "X"
+    except OSError: return "X"  # also ended between open and read
 
 def ended(*processes, code=0):
     for process in processes:

@@ -24,7 +24,7 @@ def is_there(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
+    except OSError:  # also ended between open and read
         return False
 
 

@@ -627,13 +627,16 @@ def census() -> dict[str, int]:
             files.append(os.readlink(f"/proc/self/fd/{name}"))
         except OSError:
             pass  # the one that lists
-    children = [
-        task / "children" for task in Path("/proc/self/task").glob("*") if (task / "children").exists()
-    ]  # zombies too
+    children = 0  # zombies too
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            children += len((task / "children").read_text().split())
+        except OSError:
+            pass  # a thread that has just ended
     return {
         "descriptors": len(files),
         "memfds": sum("memfd:" in file for file in files),
-        "children": sum(len(file.read_text().split()) for file in children),
+        "children": children,
         "threads": len(os.listdir("/proc/self/task")),
         "bytes": _core.shared_usage()[0] if _core else 0,
     }
