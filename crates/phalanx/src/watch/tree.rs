@@ -81,7 +81,7 @@ pub(super) fn look_around() {
     } else {
         let mark = u64::from(victim.thread) << 32 | victim.seq & u64::from(u32::MAX);
         if TOLD.swap(mark, Ordering::Relaxed) != mark {
-            shared::report(victim, &report);
+            shared::report(&report);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! | here | mirrors |
 //! | --- | --- |
 //! | `Object::take_up`, `send`, `let_go`, `is_held` | `Handle::unpack`, `pack`, `Drop for Handle`, `let_go`, `Name::is_held` of `shm/handle.rs`; the guard is a mutex of loom |
-//! | `Place::notify`, `inherit`, `mourn` | `Lot::notify`, `inherit`, `pass_on`, and `mourn` of `wait/shared.rs` |
+//! | `Place::notify`, `inherit`, `mourn` | `Lot::notify`, `inherit`, `pass_on`, and `mourn` of `wait/shared/` |
 use super::{bounded_by, every, spawn};
 use loom::sync::{Arc, Mutex};
 use phalanx::prim::{AtomicBool, AtomicU32, Ordering, fence};
