@@ -4,13 +4,11 @@
 
 mod processes;
 
-use phalanx::channel::{Ended, INLINE, Item, Limits, Record, Ring};
+use phalanx::channel::{Ended, INLINE, Item, Limits, Record};
 use phalanx::shm::{Handle, heap, tree};
 use phalanx::wait::{self, How, Stopped};
-use processes::{
-    Child, Gate, Shape, alone, alone_for, block, buried, fill, fork, get, get_and, open, patiently, put,
-    try_get, until, used, words,
-};
+use processes::items::{NO_LIMITS, Shape, block, fill, get, get_and, make, open, put, try_get};
+use processes::{Child, Gate, alone, alone_for, buried, fork, patiently, until, used, words};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::VecDeque;
@@ -18,24 +16,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-const NO_LIMITS: Limits = Limits {
-    maxsize: 0,
-    ceiling: u64::MAX,
-};
-
 fn at_most(maxsize: u32) -> Limits {
     Limits { maxsize, ..NO_LIMITS }
 }
 
 fn at_once() -> How<'static> {
     How::at_most(Duration::ZERO)
-}
-
-fn make(limits: Limits) -> (Handle, &'static Ring) {
-    let handle = Ring::make(limits).unwrap();
-    // SAFETY: the arena is never unmapped, and the callers keep the handle as long as the ring is used.
-    let ring = unsafe { &*std::ptr::from_ref(Ring::of(&handle)) };
-    (handle, ring)
 }
 
 // ---------------------------------------------------------------- alone

@@ -1,56 +1,20 @@
-//! Processes that are killed: at every named point of the protocols, and at random.
+//! Processes that are killed at each named point of the protocols of ring, heap and burial. Those of the primitives:
+//! `crash_sync.rs`; at random: `storms.rs`.
 //!
 //! What must hold for the others: at most the item in the hands of the dead is lost, none comes twice, none is torn, nobody
 //! waits for ever, and in the end not one byte of the arena is in use.
-//!
-//! The storms are short here; `PHALANX_STORM_ROUNDS=100` makes them last that many times as long.
 #![cfg(all(not(loom), target_os = "linux", not(phalanx_sys = "portable")))]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a clock round everything, and pauses between random kills"
-)]
 
 mod processes;
 
-use phalanx::channel::{Ended, INLINE, Limits, Record, Ring};
+use phalanx::channel::{INLINE, Limits, Record, Ring};
 use phalanx::shm::{self, Handle, UNIT, heap, point, tree};
-use phalanx::sync::shared::{Event, Mutex, Permits, RMutex, ROWS, Semaphore};
-use phalanx::sync::{Hold, NotLocked};
+use phalanx::sync::shared::Event;
 use phalanx::wait::{How, Stopped};
-use processes::{
-    Child, Dice, Ending, Placed, Shape, alone, alone_for, fork, get, get_and, patiently, put, try_get, until,
-    used, words,
-};
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
-const NO_LIMITS: Limits = Limits {
-    maxsize: 0,
-    ceiling: u64::MAX,
-};
-
-fn make(limits: Limits) -> (Handle, &'static Ring) {
-    let handle = Ring::make(limits).unwrap();
-    // SAFETY: the arena is never unmapped, and the callers keep the handle as long as the ring is used.
-    let ring = unsafe { &*std::ptr::from_ref(Ring::of(&handle)) };
-    (handle, ring)
-}
-
-/// Runs `deed` in a child that is killed at the `nth` visit of `point`. `false`: it never came there.
-fn killed_at(point: &str, nth: u32, deed: impl FnOnce()) -> bool {
-    let mut child = fork(|| {
-        assert!(point::arm(point, nth), "no point {point}");
-        deed();
-    });
-    let ending = child.ending();
-    processes::buried(child.number);
-    assert!(
-        matches!(ending, Ending::Killed(libc::SIGKILL) | Ending::Exited(0)),
-        "{point} {nth}: {ending:?}"
-    );
-    ending != Ending::Exited(0)
-}
+use processes::items::{NO_LIMITS, Shape, get, get_and, make, put, try_get};
+use processes::{Child, Ending, Placed, alone, alone_for, fork, killed_at, patiently, until, used, words};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Nothing but the ring itself and a chunk or two: neither payloads nor chunks that nobody finds again.
 fn holds_no_more_than_it_needs(handle: &Handle, before: u64, what: &str) {
@@ -69,7 +33,7 @@ fn drain(ring: &Ring) -> Vec<u64> {
 
 #[test]
 fn every_point_is_visited() {
-    // Each name occurs in one of the tests below; this one notices a new one.
+    // Each name occurs in a test, below or in the file that is named; this one notices a new one.
     let known = [
         "put.before_commit",
         "put.after_commit",
@@ -78,24 +42,26 @@ fn every_point_is_visited() {
         "get.after_commit",
         "get.payload",
         "grow",
-        "acquire",
-        "release",
         "queued",
         "notify",
-        "barrier",
         "run",
         "slab",
         "free",
         "take",
         "bury",
         "bell",
+        "mend",
+        // tests/crash_sync.rs
+        "acquire",
+        "release",
         "offer",
         "recover",
-        "mend",
+        // tests/shared.rs
+        "barrier",
+        "mourn",
+        // tests/riders.rs
         "riders.load",
         "riders.unload",
-        // tests/shared.rs
-        "mourn",
         // tests/table.rs
         "table.before_commit",
         "table.after_commit",
@@ -112,7 +78,7 @@ fn every_point_is_visited() {
     for name in point::NAMES.iter().chain(point::INNER) {
         assert!(
             known.contains(name),
-            "{name} is new: say in tests/crash.rs what its death leaves"
+            "{name} is new: say in a test what its death leaves"
         );
     }
 }
@@ -636,563 +602,4 @@ fn an_undertaker_that_is_killed() {
             assert_eq!(used(), before, "{nth}");
         }
     });
-}
-
-// ---------------------------------------------------------------- the primitives
-
-/// Takes the lock; if its owner has died, says that all is well. How often it did so.
-fn lock_or_recover(lock: impl Fn() -> Result<bool, Stopped>, recover: impl Fn() -> bool) -> u32 {
-    let mut recovered = 0;
-    loop {
-        match lock() {
-            Ok(true) => return recovered,
-            Err(Stopped::OwnerDied(_)) => recovered += u32::from(recover()),
-            ended => panic!("{ended:?}"),
-        }
-    }
-}
-
-#[test]
-fn an_owner_that_is_killed() {
-    alone_for("an_owner_that_is_killed", Duration::from_secs(120), || {
-        for point in ["acquire", "release"] {
-            for nth in [1, 2, 5] {
-                let mutex = Placed::new(Mutex::new());
-                let rmutex = Placed::new(RMutex::new());
-                assert!(killed_at(point, nth, || {
-                    loop {
-                        assert!(mutex.lock(Hold::Scoped, &patiently()).unwrap());
-                        mutex.unlock().unwrap();
-                    }
-                }));
-                assert!(killed_at(point, nth, || {
-                    loop {
-                        assert!(rmutex.lock(&patiently()).unwrap());
-                        assert!(rmutex.lock(&patiently()).unwrap());
-                        rmutex.unlock().unwrap();
-                        rmutex.unlock().unwrap();
-                    }
-                }));
-                assert!(mutex.is_locked());
-                let lock = || mutex.lock(Hold::Plain, &patiently());
-                assert_eq!(lock_or_recover(lock, || mutex.recover()), 1, "{point} {nth}");
-                assert_eq!(
-                    lock_or_recover(|| rmutex.lock(&patiently()), || rmutex.recover()),
-                    1
-                );
-                assert_eq!(rmutex.count(), 1);
-                assert_eq!((mutex.unlock(), mutex.unlock()), (Ok(()), Err(NotLocked)));
-            }
-        }
-    });
-}
-
-/// Killed in the middle of taking or giving: what it had counts as had, what it gave back as given, and nothing is lost.
-#[test]
-fn a_holder_of_permits_that_is_killed() {
-    alone_for(
-        "a_holder_of_permits_that_is_killed",
-        Duration::from_secs(120),
-        || {
-            for (point, held) in [("acquire", 1), ("release", 0), ("offer", 0)] {
-                for nth in 1..=6 {
-                    let permits = Placed::new(Permits::new(2, 2).unwrap());
-                    assert!(killed_at(point, nth, || {
-                        loop {
-                            assert!(permits.acquire(&patiently()).unwrap().is_some());
-                            permits.release().unwrap();
-                        }
-                    }));
-                    assert_eq!(permits.value(), 2 - held, "{point} {nth}");
-                    assert_eq!(permits.recover(), held, "{point} {nth}");
-                    assert_eq!(permits.value(), 2, "{point} {nth}");
-                    (0..2).for_each(|_| assert!(permits.try_acquire().is_some()));
-                    assert!(permits.try_acquire().is_none());
-                    (0..2).for_each(|_| permits.release().unwrap());
-                    assert!(permits.release().is_err());
-                }
-            }
-        },
-    );
-}
-
-/// Somebody sleeps, the giver dies over the giving, and nobody else ever comes by.
-#[test]
-fn a_giver_of_permits_that_is_killed() {
-    alone_for(
-        "a_giver_of_permits_that_is_killed",
-        Duration::from_secs(120),
-        || {
-            for (point, nth) in [
-                ("release", 1),
-                ("release", 2),
-                ("offer", 1),
-                ("take", 1),
-                ("notify", 1),
-            ] {
-                for signal in [false, true] {
-                    let permits = Placed::new(Permits::new(u64::from(!signal), 1).unwrap());
-                    let gate = processes::Gate::new();
-                    let mut giver = fork(|| {
-                        assert!(signal || permits.try_acquire().is_some());
-                        gate.open();
-                        until("they sleep", || phalanx::wait::shared::sleepers().len() == 1);
-                        point::arm(point, nth);
-                        permits.release().unwrap();
-                    });
-                    gate.pass();
-                    let waiter = fork(|| assert!(permits.acquire(&patiently()).unwrap().is_some()));
-                    assert_eq!(giver.ending(), Ending::Killed(libc::SIGKILL));
-                    if signal && (point, nth) == ("release", 1) {
-                        // It had not given: it was about to say so for the first time.
-                        processes::buried(giver.number);
-                        assert_eq!((permits.value(), permits.dead_holder()), (0, None));
-                        permits.release().unwrap();
-                    }
-                    waiter.join();
-                    assert_eq!(permits.value(), 0, "{point} {nth} {signal}");
-                }
-            }
-        },
-    );
-}
-
-/// Whoever gives back what the dead had dies over it, and the next goes on.
-#[test]
-fn a_recoverer_of_permits_that_is_killed() {
-    alone("a_recoverer_of_permits_that_is_killed", || {
-        for nth in [1, 2] {
-            let permits = Placed::new(Permits::new(5, 5).unwrap());
-            for n in 1..=2 {
-                let holder = fork(|| (0..n).for_each(|_| assert!(permits.try_acquire().is_some())));
-                holder.join();
-            }
-            assert_eq!(permits.value(), 2);
-            assert!(killed_at("recover", nth, || assert!(permits.recover() > 0)));
-            let left = if nth == 1 { 2 } else { 0 };
-            assert_eq!(permits.value(), 5 - left);
-            assert_eq!((permits.recover(), permits.recover()), (left, 0));
-            assert_eq!(permits.value(), 5);
-        }
-    });
-}
-
-/// More processes hold permits than there are rows: all are counted, those with a row by name.
-#[test]
-fn more_holders_than_rows() {
-    alone("more_holders_than_rows", || {
-        let many = ROWS as u64 + 3;
-        let permits = Placed::new(Permits::new(many + 1, many + 1).unwrap());
-        let (gate, named) = (processes::Gate::new(), words(2));
-        // They live and hold nothing any more: their rows are free.
-        let idle: Vec<Child> = (0..many)
-            .map(|_| {
-                fork(|| {
-                    assert!(permits.try_acquire().is_some());
-                    permits.release().unwrap();
-                    named[1].fetch_add(1, Ordering::Relaxed);
-                    gate.pass();
-                })
-            })
-            .collect();
-        until("they have been there", || {
-            named[1].load(Ordering::Relaxed) == many
-        });
-        let holders: Vec<Child> = (0..many)
-            .map(|_| {
-                fork(|| {
-                    let row = permits.try_acquire().unwrap();
-                    named[0].fetch_add(u64::from(row.index().is_some()), Ordering::Relaxed);
-                    gate.pass();
-                    permits.release().unwrap();
-                })
-            })
-            .collect();
-        until("they hold", || permits.value() == 1);
-        gate.open();
-        holders.into_iter().chain(idle).for_each(Child::join);
-        assert_eq!(named[0].load(Ordering::Relaxed), ROWS as u64);
-        assert_eq!(permits.value(), many + 1);
-        // It has not become a signal.
-        fork(|| assert!(permits.try_acquire().is_some())).join();
-        assert_eq!((permits.recover(), permits.value()), (1, many + 1));
-    });
-}
-
-#[test]
-fn a_waiter_that_is_killed() {
-    alone_for("a_waiter_that_is_killed", Duration::from_secs(120), || {
-        let (mutex, semaphore, event) = (
-            Placed::new(Mutex::new()),
-            Placed::new(Semaphore::new(0).unwrap()),
-            Placed::new(Event::new()),
-        );
-        for _ in 0..3 {
-            assert!(mutex.lock(Hold::Plain, &patiently()).unwrap());
-            for deed in 0..3 {
-                assert!(killed_at("queued", 1, || {
-                    let _ = match deed {
-                        0 => mutex.lock(Hold::Plain, &patiently()),
-                        1 => semaphore.acquire(&patiently()),
-                        _ => event.wait(&patiently()),
-                    };
-                }));
-            }
-            let waiters = [
-                fork(|| assert!(mutex.lock(Hold::Plain, &patiently()).unwrap())),
-                fork(|| assert!(semaphore.acquire(&patiently()).unwrap())),
-                fork(|| assert!(event.wait(&patiently()).unwrap())),
-            ];
-            until("they sleep", || phalanx::wait::shared::sleepers().len() == 3);
-            mutex.unlock().unwrap();
-            semaphore.release(1).unwrap();
-            event.set();
-            waiters.into_iter().for_each(Child::join);
-            event.clear();
-            // Its last owner has gone without giving it back.
-            assert_eq!(
-                lock_or_recover(|| mutex.lock(Hold::Plain, &patiently()), || mutex.recover()),
-                1
-            );
-            mutex.unlock().unwrap();
-        }
-    });
-}
-
-// ---------------------------------------------------------------- storms
-
-fn rounds() -> u32 {
-    let rounds = std::env::var("PHALANX_STORM_ROUNDS").ok();
-    rounds.map_or(1, |rounds| {
-        rounds.parse().expect("PHALANX_STORM_ROUNDS is a number")
-    })
-}
-
-fn seed() -> u64 {
-    let seed = std::env::var("PHALANX_STORM_SEED").ok();
-    let seed = seed.map_or_else(phalanx::sys::now, |seed| seed.parse().expect("a number"));
-    eprintln!("PHALANX_STORM_SEED={seed}");
-    seed
-}
-
-/// Lets this process die at some point of a protocol, some time or never.
-fn arm_somehow(dice: &mut Dice) {
-    let names: Vec<&str> = point::NAMES.iter().chain(point::INNER).copied().collect();
-    let name = names[dice.below(names.len() as u64) as usize];
-    if dice.below(3) != 0 {
-        let exponent = dice.below(12);
-        point::arm(name, 1 + dice.below(1 << exponent) as u32);
-    }
-}
-
-/// Keeps `children`, with their roles, alive: kills one of them now and then, for `time`, and puts another one in its place.
-/// How many died, those included that did so at a point of their own.
-fn storm(
-    dice: &mut Dice,
-    time: Duration,
-    children: &mut [(usize, Child)],
-    born: impl Fn(usize) -> Child,
-) -> u64 {
-    let end = Instant::now() + time;
-    let mut killed = 0;
-    while Instant::now() < end {
-        std::thread::sleep(Duration::from_micros(200 + dice.below(9_000)));
-        let at = dice.below(children.len() as u64) as usize;
-        let (role, child) = &mut children[at];
-        match dice.below(8) {
-            // Stopped in the middle of whatever it does, it is not dead: the others wait for it.
-            0 => {
-                child.signal(libc::SIGSTOP);
-                std::thread::sleep(Duration::from_millis(dice.below(150)));
-                assert!(!tree::is_dead(child.number) || child.has_ended());
-                child.signal(libc::SIGCONT);
-                continue;
-            }
-            // And it may be killed as it is.
-            1 => child.signal(libc::SIGSTOP),
-            _ => {}
-        }
-        child.kill();
-        // Mostly it is reaped at once; sometimes the others find a zombie.
-        if dice.below(4) == 0 {
-            until("its end", || child.has_ended());
-            tree::is_dead(child.number);
-        }
-        assert_eq!(
-            child.ending(),
-            Ending::Killed(libc::SIGKILL),
-            "a survivor had failed before"
-        );
-        killed += 1;
-        *child = born(*role);
-    }
-    killed
-}
-
-/// Kills all, for others that nothing kills.
-fn replace_all(children: &mut [(usize, Child)], born: impl Fn(usize) -> Child) -> u64 {
-    for (role, child) in children.iter_mut() {
-        child.kill();
-        assert_eq!(child.ending(), Ending::Killed(libc::SIGKILL));
-        *child = born(*role);
-    }
-    children.len() as u64
-}
-
-/// Producers and consumers of numbered items on one ring, killed at random.
-fn ring_storm(dice: &mut Dice, limits: Limits, time: Duration) -> String {
-    const ITEMS: usize = 8_000_000;
-    const STOP: u64 = u64::MAX;
-    let before = used();
-    let (handle, ring) = make(limits);
-    // What each item went through: 1 is about to be put, 2 has been put; and how often it was got.
-    let (sent, got) = (words(ITEMS), words(ITEMS));
-    let next = words(1);
-    let stop = words(1);
-    let producer = || {
-        while stop[0].load(Ordering::Relaxed) == 0 {
-            let number = next[0].fetch_add(1, Ordering::Relaxed);
-            if number as usize >= ITEMS {
-                break;
-            }
-            sent[number as usize].store(1, Ordering::Relaxed);
-            put(ring, number, Shape::of(number), &patiently()).unwrap();
-            sent[number as usize].store(2, Ordering::Relaxed);
-        }
-    };
-    let consumer = || {
-        loop {
-            let number = get(ring, &patiently()).unwrap();
-            if number == STOP {
-                break;
-            }
-            got[number as usize].fetch_add(1, Ordering::Relaxed);
-        }
-    };
-    // Roles: 0 and 1 produce, 2 and 3 consume.
-    let born = |role: usize| if role < 2 { fork(producer) } else { fork(consumer) };
-    let seed = AtomicU64::new(dice.word());
-    let armed = |role: usize| {
-        let seed = seed.fetch_add(1, Ordering::Relaxed);
-        fork(|| {
-            arm_somehow(&mut Dice::new(seed));
-            if role < 2 { producer() } else { consumer() }
-        })
-    };
-    let mut children: Vec<(usize, Child)> = (0..4).map(|role| (role, armed(role))).collect();
-    let mut killed = storm(dice, time, &mut children, armed);
-    // From here on nobody dies any more.
-    killed += replace_all(&mut children, born);
-    stop[0].store(1, Ordering::Relaxed);
-    let (producers, consumers): (Vec<_>, Vec<_>) = children.into_iter().partition(|(role, _)| *role < 2);
-    producers.into_iter().for_each(|(_, child)| child.join());
-    for _ in &consumers {
-        put(ring, STOP, Shape::Small(8), &patiently()).unwrap();
-    }
-    consumers.into_iter().for_each(|(_, child)| child.join());
-    assert!(ring.is_empty());
-
-    let items = (next[0].load(Ordering::Relaxed) as usize).min(ITEMS);
-    let states = || (0..items).map(|at| (sent[at].load(Ordering::Relaxed), got[at].load(Ordering::Relaxed)));
-    let lost = states().filter(|&(sent, got)| sent != 0 && got == 0).count() as u64;
-    let doubled = states().filter(|&(_, got)| got > 1).count();
-    let invented = states().filter(|&(sent, got)| sent == 0 && got > 0).count();
-    assert_eq!((doubled, invented), (0, 0));
-    assert!(lost <= killed, "{lost} lost, {killed} killed");
-    assert!(items as u64 > killed, "{items} items: nothing went on");
-    drop(handle);
-    until("everything to be given back", || {
-        tree::patrol();
-        used() == before
-    });
-    for page in [sent, got] {
-        // SAFETY: made by `words`; nobody uses it any more.
-        unsafe { libc::munmap(page.as_ptr().cast_mut().cast(), ITEMS * 8) };
-    }
-    format!("{items} items, {killed} killed, {lost} lost")
-}
-
-#[test]
-fn a_storm_over_a_ring() {
-    let rounds = rounds();
-    alone_for(
-        "a_storm_over_a_ring",
-        Duration::from_secs(60 + u64::from(rounds) * 20),
-        || {
-            let mut dice = Dice::new(seed());
-            for round in 0..rounds {
-                for limits in [
-                    NO_LIMITS,
-                    Limits {
-                        maxsize: 5,
-                        ceiling: 100_000,
-                    },
-                ] {
-                    let told = ring_storm(&mut dice, limits, Duration::from_millis(1_500));
-                    eprintln!("round {round}, {limits:?}: {told}");
-                }
-            }
-        },
-    );
-}
-
-/// Locks, permits and events that everybody uses, killed at random. What the dead held is recovered; all others go on.
-#[test]
-fn a_storm_over_the_primitives() {
-    let rounds = rounds();
-    alone_for(
-        "a_storm_over_the_primitives",
-        Duration::from_secs(60 + u64::from(rounds) * 10),
-        || {
-            let mut dice = Dice::new(seed());
-            let before = used();
-            for round in 0..rounds {
-                let (mutex, rmutex, ping, pong) = (
-                    Placed::new(Mutex::new()),
-                    Placed::new(RMutex::new()),
-                    Placed::new(Event::new()),
-                    Placed::new(Permits::new(1, 1).unwrap()),
-                );
-                // Who is inside: nobody, or somebody who died there.
-                let (inside, stop, steps) = (words(3), words(1), words(4));
-                let visit = |at: usize| {
-                    let other = inside[at].swap(u64::from(tree::number()), Ordering::Relaxed) as u32;
-                    assert!(other == 0 || tree::is_dead(other), "two were inside");
-                    std::hint::spin_loop();
-                    let me = inside[at].swap(0, Ordering::Relaxed) as u32;
-                    assert_eq!(me, tree::number(), "two were inside");
-                };
-                let work = |role: usize| {
-                    while stop[0].load(Ordering::Relaxed) == 0 {
-                        lock_or_recover(|| mutex.lock(Hold::Scoped, &patiently()), || mutex.recover());
-                        visit(0);
-                        mutex.unlock().unwrap();
-                        lock_or_recover(|| rmutex.lock(&patiently()), || rmutex.recover());
-                        rmutex.lock(&patiently()).unwrap();
-                        visit(1);
-                        rmutex.unlock().unwrap();
-                        rmutex.unlock().unwrap();
-                        if role.is_multiple_of(2) {
-                            ping.set();
-                            let acquire = || pong.acquire(&patiently()).map(|row| row.is_some());
-                            lock_or_recover(acquire, || pong.recover() > 0);
-                            visit(2);
-                            pong.release().unwrap();
-                        } else {
-                            let _ = ping.wait(&How::at_most(Duration::from_millis(2))).unwrap();
-                            ping.clear();
-                        }
-                        steps[role].fetch_add(1, Ordering::Relaxed);
-                    }
-                };
-                let work = &work;
-                let seed = AtomicU64::new(dice.word());
-                let armed = |role: usize| {
-                    let seed = seed.fetch_add(1, Ordering::Relaxed);
-                    fork(move || {
-                        arm_somehow(&mut Dice::new(seed));
-                        work(role);
-                    })
-                };
-                let mut children: Vec<(usize, Child)> = (0..4).map(|role| (role, armed(role))).collect();
-                let mut killed = storm(&mut dice, Duration::from_millis(1_500), &mut children, armed);
-                killed += replace_all(&mut children, |role| fork(move || work(role)));
-                let all: Vec<u64> = steps.iter().map(|steps| steps.load(Ordering::Relaxed)).collect();
-                until("everybody to go on", || {
-                    steps
-                        .iter()
-                        .zip(&all)
-                        .all(|(steps, before)| steps.load(Ordering::Relaxed) > before + 2)
-                });
-                stop[0].store(1, Ordering::Relaxed);
-                children.into_iter().for_each(|(_, child)| child.join());
-                eprintln!("round {round}: {killed} killed, steps {all:?}");
-            }
-            until("everything to be given back", || {
-                tree::patrol();
-                used() == before && phalanx::wait::shared::sleepers().is_empty()
-            });
-        },
-    );
-}
-
-/// Whole families: children that start children, all with handles and queued items, killed from above and below.
-#[test]
-fn a_storm_over_families() {
-    let rounds = rounds();
-    alone_for(
-        "a_storm_over_families",
-        Duration::from_secs(60 + u64::from(rounds) * 10),
-        || {
-            let mut dice = Dice::new(seed());
-            let before = used();
-            for _ in 0..rounds {
-                let (handle, ring) = make(Limits {
-                    maxsize: 50,
-                    ceiling: 300_000,
-                });
-                let counter = words(1);
-                let grown = |seed: u64| {
-                    let mut dice = Dice::new(seed);
-                    let mut mine: BTreeMap<u64, Handle> = BTreeMap::new();
-                    loop {
-                        let number = counter[0].fetch_add(1, Ordering::Relaxed);
-                        match dice.below(6) {
-                            0 | 1 => {
-                                match put(ring, number, Shape::of(number), &How::at_most(Duration::ZERO)) {
-                                    Ok(()) | Err(Ended::TimedOut) => {}
-                                    Err(ended) => panic!("{ended:?}"),
-                                }
-                            }
-                            2 | 3 => {
-                                try_get(ring);
-                            }
-                            4 => drop(mine.insert(
-                                dice.below(20),
-                                Handle::new(1, dice.below(9_000) as usize + 1).unwrap(),
-                            )),
-                            _ if dice.below(40) == 0 => {
-                                let seed = dice.word();
-                                let mut child = fork(|| {
-                                    let mut dice = Dice::new(seed);
-                                    for _ in 0..dice.below(500) {
-                                        let _ = try_get(ring);
-                                        drop(Handle::new(2, 500).unwrap());
-                                    }
-                                });
-                                if dice.below(2) == 0 {
-                                    child.kill();
-                                }
-                                child.ending();
-                            }
-                            _ => drop(mine.remove(&dice.below(20))),
-                        }
-                    }
-                };
-                let grown = &grown;
-                let born = |role: usize| {
-                    let seed = phalanx::sys::now() + role as u64;
-                    fork(move || {
-                        arm_somehow(&mut Dice::new(seed));
-                        grown(seed);
-                    })
-                };
-                let mut children: Vec<(usize, Child)> = (0..3).map(|role| (role, born(role))).collect();
-                storm(&mut dice, Duration::from_millis(1_000), &mut children, born);
-                for (_, child) in children {
-                    child.kill();
-                    child.perish();
-                }
-                // The ring works, whatever happened.
-                while try_get(ring).is_some() {}
-                put(ring, 5, Shape::Large(70_000), &patiently()).unwrap();
-                assert_eq!(try_get(ring), Some(5));
-                drop(handle);
-            }
-            until("everything to be given back", || {
-                tree::patrol();
-                used() == before && tree::living().len() == 1
-            });
-        },
-    );
 }

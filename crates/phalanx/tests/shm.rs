@@ -8,9 +8,8 @@
 mod processes;
 
 use phalanx::shm::{self, Guard, Handle, Stale, Taken, UNIT, heap, tree};
-use processes::{
-    Child, Dice, Gate, Placed, alone, alone_for, block, buried, fork, in_threads, until, used, words,
-};
+use processes::items::block;
+use processes::{Child, Dice, Gate, Placed, alone, alone_for, buried, fork, in_threads, until, used, words};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::BTreeMap;
@@ -168,7 +167,7 @@ fn churn(seed: u64, times: u32) {
         if blocks.len() > 40 || (!blocks.is_empty() && dice.below(5) < 2) {
             let (number, offset) = blocks.swap_remove(dice.below(blocks.len() as u64) as usize);
             assert_eq!(
-                processes::check(content(offset)),
+                processes::items::check(content(offset)),
                 Some(number),
                 "nobody else has written here"
             );
