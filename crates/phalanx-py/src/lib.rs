@@ -68,11 +68,13 @@ mod _core {
     #[pymodule_export]
     use super::shared::channel::Channel;
     #[pymodule_export]
+    use super::shared::condition::SharedCondition;
+    #[pymodule_export]
     use super::shared::peer::Peer;
     #[pymodule_export]
     use super::shared::pipe::{PipeEnd, make_pipe};
     #[pymodule_export]
-    use super::shared::sync::{SharedBarrier, SharedCondition};
+    use super::shared::sync::SharedBarrier;
     #[pymodule_export]
     use super::shared::table::SharedTable;
     #[pymodule_export]
@@ -125,6 +127,7 @@ mod _core {
         synchronized::add(py)?;
         shared::lock::add(module)?;
         shared::sync::add(module)?;
+        shared::condition::add(module)?;
         shared::board::add(py)?;
         shared::channel::add(py)?;
         shared::pipe::add(py)?;

@@ -4,6 +4,7 @@ pub mod block;
 pub mod board;
 pub mod bundle;
 pub mod channel;
+pub mod condition;
 pub mod deaths;
 pub mod key;
 pub mod lock;
