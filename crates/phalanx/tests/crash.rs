@@ -62,7 +62,7 @@ fn every_point_is_visited() {
         // tests/riders.rs
         "riders.load",
         "riders.unload",
-        // tests/table.rs
+        // tests/table_crash.rs
         "table.before_commit",
         "table.after_commit",
         "table.grow",

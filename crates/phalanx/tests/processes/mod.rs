@@ -11,6 +11,7 @@
 )]
 
 pub mod items;
+pub mod records;
 
 use phalanx::shm::{Handle, heap, point, tree};
 use phalanx::wait::{self, How, Stopped};
