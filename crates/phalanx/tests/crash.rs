@@ -56,7 +56,7 @@ fn every_point_is_visited() {
         "release",
         "offer",
         "recover",
-        // tests/shared.rs
+        // tests/shared_barrier.rs
         "barrier",
         "mourn",
         // tests/riders.rs

@@ -306,6 +306,11 @@ pub fn in_threads(parts: &[&(dyn Fn() + Sync)]) {
     });
 }
 
+/// Adds one, in a way that loses some if two do so at one time.
+pub fn add(plain: &AtomicU64) {
+    plain.store(plain.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
 /// Bytes in use in the arena.
 pub fn used() -> u64 {
     heap::usage().0
