@@ -1,124 +1,66 @@
 //! The ring. Everything that changes does so under one of two guards and is committed by one store.
 
 use super::hands::Hands;
+use super::record::{Ended, INLINE, Item, Limits, Payload, Record};
 use crate::prim::{AtomicU32, AtomicU64, Ordering, fence, fence_after_exchange};
 use crate::shm::heap::{self, Full};
 use crate::shm::point::{Point, reach};
 use crate::shm::{self, Guard, Handle, Name, Taken, UNIT, tree};
 use crate::sys;
 use crate::wait::{self, How, Interrupt, Space, Stopped, Wakeup, hook};
-use std::collections::BTreeSet;
 use std::ptr;
 
-/// Records up to this many bytes travel in the ring itself.
-pub const INLINE: usize = 8192;
-
 /// Words in a chunk; the first ones are the head of its block.
-const WORDS: u32 = (UNIT / 8) as u32;
-const FIRST: u32 = (heap::HEAD / 8) as u32;
+pub(super) const WORDS: u32 = (UNIT / 8) as u32;
+pub(super) const FIRST: u32 = (heap::HEAD / 8) as u32;
 /// Chunks that a ring can have at one time.
-const TABLE: u32 = 4096;
+pub(super) const TABLE: u32 = 4096;
 
 const KIND: u32 = 32;
-const BY_REFERENCE: u64 = 1 << 40;
-const ON_TO_NEXT: u64 = 1 << 41;
+pub(super) const BY_REFERENCE: u64 = 1 << 40;
+pub(super) const ON_TO_NEXT: u64 = 1 << 41;
 
 /// A queue of records in the arena. Made by [`Ring::make`]; lives in an object of its own.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Ring {
-    put: Side,
-    get: Side,
+    pub(super) put: Side,
+    pub(super) get: Side,
     /// At most so many items, 0: no limit.
     maxsize: AtomicU64,
     /// At most so many bytes in payloads, unless there is only one.
     ceiling: AtomicU64,
-    bytes: AtomicU64,
+    pub(super) bytes: AtomicU64,
     /// Somebody has died inside: what is PART of the ring and cannot be reached is to be freed.
-    dirty: AtomicU32,
+    pub(super) dirty: AtomicU32,
     /// A chunk that has been emptied, kept for the next.
-    spare: AtomicU32,
+    pub(super) spare: AtomicU32,
     /// Somebody selects on the bell of this ring: one byte lies in it while there are items.
     watched: AtomicU32,
     /// Round the commit and the byte, inside a side's guard.
     bell: Guard,
-    hands: Hands,
-    chunks: [AtomicU32; TABLE as usize],
+    pub(super) hands: Hands,
+    pub(super) chunks: [AtomicU32; TABLE as usize],
 }
 
 /// One end: putters move the tail, getters the head.
 #[derive(Debug)]
 #[repr(C, align(64))]
-struct Side {
-    guard: Guard,
+pub(super) struct Side {
+    pub(super) guard: Guard,
     /// Threads may sleep until this end can move; they wait under this word's key.
     sleepers: AtomicU32,
     /// count << 32 | position.
-    mark: AtomicU64,
+    pub(super) mark: AtomicU64,
     /// What this end last saw of the other one.
-    other: AtomicU64,
+    pub(super) other: AtomicU64,
 }
 
-/// How much a ring takes.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Items, 0: no limit.
-    pub maxsize: u32,
-    /// Bytes in payloads; one item is always taken, however large.
-    pub ceiling: u64,
-}
-
-/// A block that travels by reference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Payload {
-    /// As [`heap::allocate`] gave it.
-    pub offset: u64,
-    /// Bytes behind its head.
-    pub len: u64,
-}
-
-/// What is put: small bytes, or a payload that belongs to the putter so far.
-#[derive(Debug, Clone, Copy)]
-pub enum Record<'a> {
-    /// At most [`INLINE`] bytes, of a kind that the reader understands.
-    Small(u8, &'a [u8]),
-    /// A block.
-    Large(u8, Payload),
-}
-
-/// What was got. Small bytes lie in the caller's buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Item {
-    /// This many bytes of this kind.
-    Small(u8, usize),
-    /// A block, which belongs to this process now.
-    Large(u8, Payload),
-}
-
-/// Why nothing was put or got.
-#[derive(Debug)]
-pub enum Ended {
-    /// Not now: full, or empty; the deadline passed.
-    TimedOut,
-    /// Never again: nobody is left at the other end.
-    Closed,
-    /// The arena has no room.
-    NoMemory,
-    /// Stopped at the door.
-    Stopped(Stopped),
-}
-
-impl From<Full> for Ended {
-    fn from(_: Full) -> Self {
-        Self::NoMemory
-    }
-}
-
-fn count(mark: u64) -> u32 {
+pub(super) fn count(mark: u64) -> u32 {
     (mark >> 32) as u32
 }
 
-fn position(mark: u64) -> u32 {
+pub(super) fn position(mark: u64) -> u32 {
     mark as u32
 }
 
@@ -126,7 +68,7 @@ fn mark(count: u32, position: u32) -> u64 {
     u64::from(count) << 32 | u64::from(position)
 }
 
-fn words(len: usize) -> u32 {
+pub(super) fn words(len: usize) -> u32 {
     len.div_ceil(8) as u32
 }
 
@@ -184,7 +126,7 @@ impl Ring {
     }
 
     /// The offset of the object that it lies in.
-    fn object(&self) -> u64 {
+    pub(super) fn object(&self) -> u64 {
         let address = ptr::from_ref(self).addr() - shm::OBJECT_HEAD;
         shm::arena()
             .and_then(|arena| arena.offset_of(address))
@@ -421,7 +363,7 @@ impl Ring {
     }
 
     /// The word at a position whose chunk is there.
-    unsafe fn at(&self, position: u32) -> *mut u64 {
+    pub(super) unsafe fn at(&self, position: u32) -> *mut u64 {
         let unit = self.chunks[(position / WORDS % TABLE) as usize].load(Ordering::Acquire);
         // The head of the block is part of the chunk's positions.
         let offset = u64::from(unit) * UNIT as u64 + u64::from(position % WORDS) * 8;
@@ -610,82 +552,6 @@ impl Ring {
         if side.guard.lock(tree::me()) == Taken::Stolen || self.dirty.load(Ordering::Relaxed) != 0 {
             self.mend(side);
         }
-    }
-
-    /// Somebody died inside. Comes back with the guard of `side` locked.
-    #[cold]
-    fn mend(&self, side: &Side) {
-        self.dirty.store(1, Ordering::Release);
-        side.guard.unlock();
-        reach(Point::Mend);
-        // Always in this order, so that two who mend do not wait for each other.
-        let me = tree::me();
-        let mut stolen = self.get.guard.lock(me) == Taken::Stolen;
-        reach(Point::Mend);
-        stolen |= self.put.guard.lock(me) == Taken::Stolen;
-        // Another one may have mended meanwhile, and then somebody else died inside.
-        if stolen {
-            self.dirty.store(1, Ordering::Release);
-        }
-        if self.dirty.load(Ordering::Acquire) != 0 {
-            reach(Point::Mend);
-            self.sweep();
-            reach(Point::Mend);
-            self.dirty.store(0, Ordering::Release);
-            reach(Point::Mend);
-        }
-        if ptr::eq(side, &self.put) {
-            self.get.guard.unlock();
-        } else {
-            self.put.guard.unlock();
-        }
-    }
-
-    /// With both guards: frees what no record and no table entry leads to.
-    fn sweep(&self) {
-        let (head, tail) = (
-            self.get.mark.load(Ordering::Acquire),
-            self.put.mark.load(Ordering::Acquire),
-        );
-        self.put.other.store(head, Ordering::Relaxed);
-        self.get.other.store(tail, Ordering::Relaxed);
-        self.hands.settle(count(head));
-        let mut reachable = BTreeSet::new();
-        let mut bytes = 0;
-        let (mut at, mut left) = (position(head), count(tail).wrapping_sub(count(head)));
-        while left != 0 {
-            // SAFETY: whole records between head and tail.
-            unsafe {
-                let word = self.at(at).read();
-                if word & ON_TO_NEXT != 0 {
-                    at = (at / WORDS + 1).wrapping_mul(WORDS).wrapping_add(FIRST);
-                    continue;
-                }
-                if word & BY_REFERENCE != 0 {
-                    reachable.insert(self.at(at).add(1).read());
-                    bytes += self.at(at).add(2).read();
-                }
-                at = at.wrapping_add(1 + words(word as u32 as usize));
-                if at.is_multiple_of(WORDS) {
-                    at = at.wrapping_add(FIRST);
-                }
-            }
-            left -= 1;
-        }
-        self.bytes.store(bytes, Ordering::Relaxed);
-        let (oldest, newest) = (position(head) / WORDS, position(tail) / WORDS);
-        for seq in 0..TABLE {
-            let number = oldest.wrapping_add(seq) % (u32::MAX / WORDS + 1);
-            let slot = &self.chunks[(number % TABLE) as usize];
-            // One more than is in use may have been made ready by a putter.
-            if seq > newest.wrapping_sub(oldest) % (u32::MAX / WORDS + 1) {
-                slot.store(0, Ordering::Release);
-            } else if slot.load(Ordering::Acquire) != 0 {
-                reachable.insert(u64::from(slot.load(Ordering::Acquire)) * UNIT as u64);
-            }
-        }
-        reachable.insert(u64::from(self.spare.load(Ordering::Acquire)) * UNIT as u64);
-        heap::free_parts(self.object(), |offset| reachable.contains(&offset));
     }
 
     /// Waits until `ready`, at the side that it concerns.
