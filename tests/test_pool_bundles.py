@@ -73,13 +73,13 @@ def test_results_are_in_order_and_complete(pool: Any) -> None:
 def test_tasks_do_travel_together(pool: Any) -> None:
     posted: list[int] = []
     crew = pool._crew
-    original = crew.board.post_many
+    original = crew.board.pack_many
 
     class Watched:
         def __getattr__(self, name: str) -> Any:
             return getattr(board, name)
 
-        def post_many(self, function: Any, items: tuple[Any, ...], mode: int) -> Any:
+        def pack_many(self, function: Any, items: tuple[Any, ...], mode: int) -> Any:
             posted.append(len(items))
             return original(function, items, mode)
 

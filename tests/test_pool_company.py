@@ -242,8 +242,8 @@ def test_calls_of_a_pool() -> None:
     told: list[int] = []
     bundles: list[int] = []
     with CTX.Pool(2) as pool:
-        post = pool._crew._post_bundle
-        pool._crew._post_bundle = lambda bundle: bundles.append(len(bundle.items)) or post(bundle)
+        packed = pool._crew._packed
+        pool._crew._packed = lambda job: bundles.append(len(getattr(job, "items", ()))) or packed(job)
         results = [pool.apply_async(other, (n,), callback=told.append) for n in range(MANY)]
         assert [result.get(20) for result in results] == [-n for n in range(MANY)]
         assert max(bundles) > 1

@@ -163,8 +163,9 @@ impl FutureBase {
 
     /// From now on the standard library's methods do the changes.
     fn _share(&self) {
+        // Under the lock under which it is asked for, so that no change is half way.
         // SYNC(shared): pairs with the Acquire load in is_shared.
-        self.shared.store(true, Ordering::Release);
+        self.slots.with(|_| self.shared.store(true, Ordering::Release));
     }
 
     #[getter]
@@ -289,14 +290,13 @@ pub unsafe fn begin(future: Obj) -> Option<bool> {
     // SAFETY: as the caller promises.
     unsafe {
         let state: &FutureBase = raw::state(future);
-        let pending = !state.is_shared()
-            && state.slots.with(|slots| {
-                let pending = slots.state == State::Pending;
-                if pending {
-                    slots.state = State::Running;
-                }
-                pending
-            });
+        let pending = state.slots.with(|slots| {
+            let pending = !state.is_shared() && slots.state == State::Pending;
+            if pending {
+                slots.state = State::Running;
+            }
+            pending
+        });
         if pending {
             state.latch.promise();
             return Some(true);
@@ -311,6 +311,32 @@ pub unsafe fn begin(future: Obj) -> Option<bool> {
     }
 }
 
+/// Ends a future that nobody shares; `Some(false)`: it has ended before, `None`: others share it.
+fn finish_alone(state: &FutureBase, value: Obj, failed: bool) -> Option<bool> {
+    let ended = state.slots.with(|slots| {
+        if state.is_shared() {
+            return None;
+        }
+        let open = matches!(slots.state, State::Pending | State::Running);
+        if open {
+            // Nothing was there before the end.
+            let slot = if failed {
+                &mut slots.exception
+            } else {
+                &mut slots.result
+            };
+            // SAFETY: attached, as the callers promise; a live object.
+            *slot = unsafe { ffi::Py_NewRef(value) };
+            slots.state = State::Finished;
+        }
+        Some(open)
+    });
+    if ended == Some(true) {
+        state.latch.open();
+    }
+    ended
+}
+
 /// Ends a future with `value`, which is borrowed, as its result or its exception. `false`: an exception is set.
 ///
 /// # Safety
@@ -319,23 +345,7 @@ pub unsafe fn finish(future: Obj, value: Obj, failed: bool) -> bool {
     // SAFETY: as the caller promises.
     unsafe {
         let state: &FutureBase = raw::state(future);
-        let open = !state.is_shared()
-            && state.slots.with(|slots| {
-                let open = matches!(slots.state, State::Pending | State::Running);
-                if open {
-                    // Nothing was there before the end.
-                    let slot = if failed {
-                        &mut slots.exception
-                    } else {
-                        &mut slots.result
-                    };
-                    *slot = ffi::Py_NewRef(value);
-                    slots.state = State::Finished;
-                }
-                open
-            });
-        if open {
-            state.latch.open();
+        if finish_alone(state, value, failed) == Some(true) {
             return true;
         }
         let function = part(if failed {
@@ -349,6 +359,29 @@ pub unsafe fn finish(future: Obj, value: Obj, failed: bool) -> bool {
         }
         raw::release(answer);
         true
+    }
+}
+
+unsafe extern "C-unwind" fn end_alone(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: the descriptor has checked the class; the frame owns nothing.
+    unsafe {
+        let names = [c"value", c"failed"];
+        let Some([value, failed]) = raw::arguments("_end_alone", names, args, count, keywords) else {
+            return ptr::null_mut();
+        };
+        let Some(failed) = raw::truth(failed, false) else {
+            return ptr::null_mut();
+        };
+        let state: &FutureBase = raw::state(slf);
+        let ended = finish_alone(state, value, failed);
+        if ended == Some(false) {
+            state.slots.with(|slots| {
+                if slots.state == State::Cancelled {
+                    slots.state = State::Notified;
+                }
+            });
+        }
+        raw::boolean(ended.is_some())
     }
 }
 
@@ -521,6 +554,12 @@ the call was cancelled, phalanx.DeadlockError if it can never end.",
                 set_exception,
                 c"set_exception($self, /, exception)\n--\n\n\
 End the call with an exception. Raises InvalidStateError if it has ended.",
+            ),
+            Method::Fast(
+                c"_end_alone",
+                end_alone,
+                c"_end_alone($self, /, value, failed)\n--\n\n\
+End the call in one step, unless it has ended or was cancelled; false: others share it, and nothing was done.",
             ),
             Method::NoArgs(
                 c"set_running_or_notify_cancel",

@@ -74,6 +74,8 @@ mod _core {
     #[pymodule_export]
     use super::shared::pipe::{PipeEnd, make_pipe};
     #[pymodule_export]
+    use super::shared::sealed::{Parcel, Sealed};
+    #[pymodule_export]
     use super::shared::sync::SharedBarrier;
     #[pymodule_export]
     use super::shared::table::SharedTable;
@@ -129,6 +131,7 @@ mod _core {
         shared::sync::add(module)?;
         shared::condition::add(module)?;
         shared::board::add(py)?;
+        shared::sealed::add(py)?;
         shared::channel::add(py)?;
         shared::pipe::add(py)?;
         shared::table_ops::add(module)?;

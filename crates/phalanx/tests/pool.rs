@@ -295,7 +295,7 @@ fn unbundle(board: &Board, slot: u32) -> (Vec<u64>, Vec<usize>, usize) {
     let mut cell = [0; CELL];
     for at in outcome.read..outcome.given {
         // SAFETY: the bundle is ours, and so many have ended.
-        let (what, failed) = unsafe { bundle.result(cell.as_mut_ptr()) };
+        let (what, failed) = unsafe { bundle.result(cell.as_mut_ptr()) }.unwrap();
         values.push(number(what, &cell));
         if failed {
             failures.push(at);
@@ -303,6 +303,88 @@ fn unbundle(board: &Board, slot: u32) -> (Vec<u64>, Vec<usize>, usize) {
     }
     bundle.free();
     (values, failures, outcome.begun)
+}
+
+#[test]
+fn what_was_revoked_does_not_stand_in_the_way() {
+    alone("what_was_revoked_does_not_stand_in_the_way", || {
+        tree::number();
+        let mut master = Master::new();
+        // One that is taken and stays so, and behind it nothing but tasks that are taken back.
+        assert!(master.post(1));
+        let mut bytes = [0; ROOM];
+        // SAFETY: the buffer has ROOM bytes.
+        let taken = unsafe { master.board().try_take(bytes.as_mut_ptr()) }.unwrap();
+        for round in 0..3 * SLOTS as u64 {
+            assert!(master.post(2), "no room in round {round}");
+            let slot = *master.out.iter().find(|(_, task)| **task == 2).unwrap().0;
+            assert!(master.board().revoke(slot));
+            master.out.remove(&slot);
+            master.free.push(slot);
+        }
+        let board = master.board();
+        board.finish(taken.slot, thing(1, &1_u64.to_le_bytes()), false, -1);
+        assert!(master.post(3));
+        let worker = master.worker();
+        master.board().close();
+        worker.join();
+        master.collect();
+        assert_eq!(master.done, BTreeMap::from([(1, 1), (3, 9)]));
+    });
+}
+
+#[test]
+fn nothing_is_given_for_a_task_that_was_not_begun() {
+    alone("nothing_is_given_for_a_task_that_was_not_begun", || {
+        tree::number();
+        let handle = Board::make().unwrap();
+        let board = Board::of(&handle);
+        post_bundle(board, 10, 5);
+        let mut bytes = [0; ROOM];
+        // SAFETY: the buffer has ROOM bytes, here and below.
+        let taken = unsafe { board.try_take(bytes.as_mut_ptr()) }.unwrap();
+        let What::Bundle(bundle) = taken.what else {
+            panic!("{taken:?}")
+        };
+        let give = || board.give(bundle, thing(0, &100_u64.to_le_bytes()), false);
+        give();
+        assert_eq!(bundle.outcome().given, 0);
+        // SAFETY: as above; this worker has the bundle.
+        number(unsafe { bundle.begin(bytes.as_mut_ptr()) }.unwrap(), &bytes);
+        give();
+        give();
+        assert_eq!((bundle.outcome().begun, bundle.outcome().given), (1, 1));
+        assert!(bundle.has_news());
+        // SAFETY: as above.
+        let (what, failed) = unsafe { bundle.result(bytes.as_mut_ptr()) }.unwrap();
+        assert_eq!((number(what, &bytes), failed), (100, false));
+        // SAFETY: as above.
+        assert!(unsafe { bundle.result(bytes.as_mut_ptr()) }.is_none());
+        assert!(!bundle.has_news());
+    });
+}
+
+#[test]
+fn a_task_is_not_that_of_a_child_of_its_worker() {
+    alone("a_task_is_not_that_of_a_child_of_its_worker", || {
+        tree::number();
+        let mut master = Master::new();
+        assert!(master.post(1));
+        let board = master.board();
+        fork(|| {
+            let mut bytes = [0; ROOM];
+            // SAFETY: the buffer has ROOM bytes.
+            let taken = unsafe { board.try_take(bytes.as_mut_ptr()) }.unwrap();
+            assert!(board.is_mine(taken.slot));
+            fork(|| assert!(!board.is_mine(taken.slot))).join();
+            number(taken.what, &bytes);
+            board.finish(taken.slot, thing(1, &1_u64.to_le_bytes()), false, -1);
+            assert!(!board.is_mine(taken.slot));
+        })
+        .join();
+        master.collect();
+        assert_eq!(master.done, BTreeMap::from([(1, 1)]));
+    });
 }
 
 fn squares(tasks: std::ops::Range<u64>) -> Vec<u64> {
@@ -356,7 +438,7 @@ fn what_is_cut_off_is_not_begun() {
         // What has ended can be read while the worker is busy.
         let mut cell = [0; CELL];
         // SAFETY: six results are there; the buffer is long enough.
-        let early = [0; 2].map(|_: u8| number(unsafe { bundle.result(cell.as_mut_ptr()) }.0, &cell));
+        let early = [0; 2].map(|_: u8| number(unsafe { bundle.result(cell.as_mut_ptr()) }.unwrap().0, &cell));
         assert_eq!(early, [0, 1]);
         assert_eq!(board.cut(0), Some(bundle), "twice is once");
         worker.signal(libc::SIGCONT);

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Backlog", "Bundle", "Pace"]
+__all__ = ["GIVEN", "Backlog", "Bundle", "Pace"]
+
+GIVEN = 10
+"""In the log: a result that was read. This plus what `Sealed.kind` says: a value, a failure, unreadable."""
 
 _LONG = 2e5  # nanoseconds that a bundle may take
 _LARGE = 1 << 16  # bytes of its tasks and results
@@ -23,50 +26,65 @@ _MOST = _core.Board.BUNDLE
 class Bundle(Job):
     """Tasks that call one function: a subclass says what is done with their results, and with one that goes alone."""
 
-    is_bundle = True
+    is_company = False
 
     def __init__(self, mode: int, function: Any, items: tuple[Any, ...]) -> None:
         super().__init__(mode, function, items)
         self.items = items
         self.kept = len(items)  # so many are this bundle's; the others were taken back
         self.seen = False  # running, at the last look
+        self.closed = False  # there is nothing more to come for it
+        self._logged = 0  # failures of the tasks before this one are in the log
+        self._wrecked = False  # and so is the task over which its worker died
 
     def single(self, at: int) -> Job:
         """The task number `at`, to go alone."""
         raise NotImplementedError
 
-    def deliver(self, first: int, values: list[Any], whole: bool) -> None:
-        """Tasks from number `first` on have ended; with `whole` there is nothing more to come for this bundle."""
+    def deliver(self, first: int, values: list[Any], later: deque[Any]) -> None:
+        """Tasks from number `first` on have ended; those that only the tender may tell are added to `later`."""
         raise NotImplementedError
 
     def learn(self, n: int, spent: int, size: int) -> None:
         """The bundle has ended, after so many tasks, nanoseconds and bytes."""
         raise NotImplementedError
 
-    def left(self, outcome: tuple[Any, ...]) -> list[tuple[Job, Any]]:
-        """Of what `take()` was interrupted over: those that may still be told, the last first, with their values."""
-        return []
+    def close(self) -> None:
+        """There is nothing more to come for it."""
+        self.closed = True
 
-    def take(self, outcome: tuple[Any, ...], found: deque[tuple[Job, int, Any]], whole: bool) -> None:
+    def take(self, sealed: Any, found: deque[Any], later: deque[Any], whole: bool) -> None:
         """Deliver what a board has told. Failures become `found`, as if those tasks had gone alone."""
-        first, values, _, spent, size, odd = outcome
-        found += [(self.single(at), kind, value) for at, kind, value in odd]
-        if whole:
-            self.learn(first + len(values), spent, size)
+        first, values, spent, size, odd = sealed.value
+        given = first + len(values)
+        if odd and self._logged < given:
+            entries = [(self.single(at), GIVEN + kind, value) for at, kind, value in odd]
+            # One step for signals: no call lies between these lines.
+            found += entries
+            self._logged = given
         begin = 0
         for end in [*(at - first for at, _, _ in odd), len(values)]:
-            if end > begin:
-                self.deliver(first + begin, values[begin:end], False)
+            if end > begin and first + end > self._told:
+                self.deliver(first + begin, values[begin:end], later)
             begin = end + 1
-        if whole:
-            self.deliver(first, [], True)
+        if whole and not self.closed:
+            self.learn(given, spent, size)
 
-    def _succeed(self, value: Any) -> None:
+    def _succeed(self, value: Any) -> bool:
         raise AssertionError("a bundle ends task by task")
+
+    @property
+    def is_whole(self) -> bool:
+        """All of its tasks are still its own."""
+        return True
 
     def singles(self, begun: int) -> list[Job]:
         """Those of its tasks that the worker has not begun, to go alone."""
         return [self.single(at) for at in range(begun, self.kept)]
+
+    def untold(self) -> int:
+        """How many of its tasks nothing has been told of."""
+        return max(0, self.kept - max(self._told, self._logged))
 
 
 class Pace:
@@ -94,6 +112,8 @@ class Pace:
 class _Company(Bundle):
     """Calls that were submitted one by one, and wait for a worker together."""
 
+    is_company = True
+
     def __init__(self, jobs: list[Job], backlog: Backlog) -> None:
         items = tuple([job._first for job in jobs])
         super().__init__(_worker.STARMAP, jobs[0]._function, items)
@@ -102,11 +122,9 @@ class _Company(Bundle):
         for at, job in enumerate(jobs):
             job._bundle, job._at = self, at
 
-    def disperse(self) -> list[Job]:
-        """It was not posted: its jobs, as they were."""
-        for job in self._jobs:
-            job._bundle = None
-        return self._jobs
+    @property
+    def is_whole(self) -> bool:
+        return all(job._bundle is self and not job._ended for job in self._jobs)
 
     def single(self, at: int) -> Job:
         job = self._jobs[at]
@@ -114,40 +132,38 @@ class _Company(Bundle):
         job._alone = True
         return job
 
-    def deliver(self, first: int, values: list[Any], whole: bool) -> None:
+    def deliver(self, first: int, values: list[Any], later: deque[Any]) -> None:
         for job, value in zip(self._jobs[first : first + len(values)], values, strict=True):
-            job._ended = True
-            job._bundle = job._first = None
-            job._succeed(value)
+            if job._succeed(value):
+                job._ended = True
+                job._bundle = job._first = None
+            else:
+                later.append((job, GIVEN, value))
 
     def _end(self) -> None:
         super()._end()
         self._backlog.forget(self)
 
-    def left(self, outcome: tuple[Any, ...]) -> list[tuple[Job, Any]]:
-        first, values, *_, odd = outcome
-        apart = {at for at, _, _ in odd}
-        all_of_them = [(self._jobs[at], value) for at, value in enumerate(values, first) if at not in apart]
-        return [(job, value) for job, value in reversed(all_of_them) if not job._ended]
-
     def learn(self, n: int, spent: int, size: int) -> None:
         self._backlog.learn(self._function, n, spent, size)
 
-    def _fail(self, error: BaseException, remote: str | None) -> None:
+    def _fail(self, error: BaseException, remote: str | None) -> bool:
         for job in self._jobs[: self.kept]:
             if not job._ended:
-                job._end()
                 job._fail(error, remote)
+                job._end()
+        return True
 
 
 class Backlog:
     """Jobs that wait for room on the board, or for others that call the same function, to travel together.
 
-    Only one function at a time is known to be quick, the one that was called last.
+    Anybody adds to the end, without a lock; one thread at a time looks at the front, posts what is there, and then
+    takes it out. Only one function at a time is known to be quick, the one that was called last.
     """
 
     def __init__(self) -> None:
-        self._jobs: deque[Job] = deque()
+        self.jobs: deque[Job] = deque()  # with some that are stale
         self._function: Any = None
         self._pace = Pace()
         self._many = 1  # as the pace says
@@ -155,38 +171,23 @@ class Backlog:
         self._shunned: Any = None  # a function whose calls could not travel together
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self.jobs)
 
     def __iter__(self) -> Iterator[Job]:
-        return iter(self._jobs.copy())  # who submits adds to them without a lock
+        return iter(self.jobs.copy())  # who submits adds to them without a lock
 
     def add(self, *jobs: Job) -> None:
         """Let them wait behind all others."""
-        self._jobs += jobs
+        for job in jobs:
+            job._waits = True
+        self.jobs += jobs
 
     def hold(self, job: Job) -> bool:
         """Let it wait, and say whether it had better wait for more, if the workers have enough to do."""
-        jobs = self._jobs
+        jobs = self.jobs
+        job._waits = True
         jobs.append(job)
         return len(jobs) < self._many and job._function is self._function
-
-    def remove(self, job: Job) -> bool:
-        """Take one out; False if it does not wait. O(1) for the newest, else O(n)."""
-        if self._jobs and self._jobs[-1] is job:
-            self._jobs.pop()
-            return True
-        try:
-            self._jobs.remove(job)
-        except ValueError:
-            return False
-        return True
-
-    def drain(self) -> list[Job]:
-        """Take all out. One by one: others may come meanwhile, and none is to be thrown away."""
-        jobs = []
-        while self._jobs:
-            jobs.append(self._jobs.popleft())
-        return jobs
 
     def learn(self, function: Any, n: int, spent: int, size: int) -> None:
         """So many calls of a function took `spent` nanoseconds and `size` bytes."""
@@ -194,44 +195,52 @@ class Backlog:
             self._pace.learn(n, spent, size)
             self._many = self._pace.many()
 
-    def forget(self, company: _Company) -> None:
+    def forget(self, company: Job) -> None:
         """It has ended or was not posted. Kept as the probe it would keep its calls, their results and exceptions."""
         if company is self._probe:
             self._probe = None
 
-    def shun(self, function: Any) -> None:
-        """The calls of this function go alone from now on."""
-        self._shunned = function
+    def shun(self, company: Job) -> None:
+        """The calls of its function go alone from now on."""
+        self._shunned = company._function
+        self.forget(company)
 
-    def is_learning(self) -> bool:
-        """Say whether it will soon be known how many may travel together with what is to be posted next."""
-        first = self._jobs[0]
-        apart = first._alone or first._function is not self._function or first._function is self._shunned
-        return not apart and self._many == 1 and self._probe is not None
+    def _goes_alone(self, job: Job) -> bool:
+        return job._alone or job._function is self._shunned
 
-    def next(self) -> Job:
-        """Take out what is to be posted next: the oldest, or a bundle of the oldest ones."""
-        jobs = self._jobs
-        first = jobs.popleft()
-        if first._alone or first._function is self._shunned:
+    def peek(self, plenty: bool) -> Job | None:
+        """What is to be posted next: the oldest, or a bundle of the oldest ones.
+
+        None: there is nothing, or where `plenty` are under way, it had better wait until it is known how many may
+        travel together.
+        """
+        jobs = self.jobs
+        while jobs and jobs[0]._is_stale:
+            jobs.popleft()
+        if not jobs:
+            return None
+        first = jobs[0]
+        if self._goes_alone(first):
             return first
         if first._function is not self._function:
             self._function, self._pace, self._probe, self._many = first._function, Pace(), None, 1
-        many = self._many
-        if many == 1:
-            if self._probe is not None:
-                return first
-            self._probe = _Company([first], self)
-            return self._probe
+        if self._many == 1:
+            if self._probe is None or self._probe._slot is None:
+                self._probe = _Company([first], self)
+                return self._probe
+            return None if plenty else first
         group = [first]
-        while len(group) < many and jobs and not jobs[0]._alone and jobs[0]._function is self._function:
-            group.append(jobs.popleft())
+        for at in range(1, min(self._many, len(jobs))):
+            job = jobs[at]
+            if self._goes_alone(job) or job._function is not self._function or job._is_stale:
+                break
+            group.append(job)
         return _Company(group, self)
 
-    def put_back(self, job: Job) -> None:
-        """There was no room for what `next()` has given."""
-        if isinstance(job, _Company):
-            self.forget(job)
-            self._jobs.extendleft(reversed(job.disperse()))
-        else:
-            self._jobs.appendleft(job)
+    def took(self, job: Job) -> None:
+        """What `peek()` has given is posted, or will not be."""
+        jobs = self.jobs
+        for one in job._jobs if isinstance(job, _Company) else (job,):
+            if jobs and jobs[0] is one:
+                jobs.popleft()
+            one._waits = False

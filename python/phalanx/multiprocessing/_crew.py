@@ -17,27 +17,22 @@ from collections import deque
 from phalanx import _core
 from phalanx.multiprocessing import _blas, _travel, _worker
 from phalanx.multiprocessing._bundles import Backlog, Bundle
-from phalanx.multiprocessing._deaths import worker_died
-from phalanx.multiprocessing._job import Forgiving, Job, show
+from phalanx.multiprocessing._job import Job, in_main_thread
+from phalanx.multiprocessing._log import CUT, DROPPED, GONE, REVOKED, Log
 from phalanx.multiprocessing._staff import Staff, stop
 from phalanx.multiprocessing._tender import Tender
-from phalanx.threading import Condition
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    _News = tuple[Bundle, tuple[Any, ...] | None]
     _Found = tuple[Job, int, Any]
 
 __all__ = ["Crew", "cancel", "processors"]
 
 _ENOUGH = 32  # so many under way at least, and 2 for each worker, and those that come may wait for company
 _PLENTY = 128  # so many at least, and 16 for each worker, and the others wait to be told how long they take
-
-# What has become of a job. The first four are the board's words; news are of a bundle that is still under way.
-_VALUE, _FAILURE, _UNREADABLE, _BUNDLE, _NEWS, _LOST, _DROPPED = range(7)
 
 _here = os.getpid()  # asked at each submission, and a system call costs as much as the rest of it
 
@@ -50,7 +45,7 @@ def _in_child() -> None:
 os.register_at_fork(after_in_child=_in_child)
 
 
-class Crew:
+class Crew(Log):
     """Workers and their tasks. Every method may be called from any thread."""
 
     def __init__(
@@ -68,6 +63,9 @@ class Crew:
         forget: Callable[[Any], None] | None = None,
         threads: int | None = None,
     ) -> None:
+        import phalanx._pool_errors  # noqa: F401  once the interpreter ends that cannot be loaded any more
+
+        super().__init__()
         threads = threads or _blas.share(size, processors())  # of BLAS in each worker
         _blas.prepare()
         self.size = size
@@ -75,9 +73,11 @@ class Crew:
         self.board = _core.Board()
         self._luggage = _travel.Luggage(by_value)
         self._lock = threading.RLock()
-        self._jobs: dict[int, Job] = {}
+        self._jobs: dict[int, Job] = {}  # by their slots
         self._backlog = Backlog()
         self._full = False  # the board had no room for the backlog
+        self._filling = False  # somebody posts what waits there
+        self._fill_more = False  # and is to look again
         self._enough = max(_ENOUGH, 2 * size)
         self._plenty = max(_PLENTY, 16 * size)
         self.tender = Tender(self, reports, initializer)  # after all that may fail: it has files
@@ -88,11 +88,9 @@ class Crew:
         self.is_shut = False  # no task is taken any more
         self.terminated = False
         self.broken: BaseException | None = None
-        self._found: deque[_Found] = deque()  # jobs that have ended, to be told so by whoever comes by: see `_settle`
-        self._calls_back = False  # callbacks of the program run when jobs end
-        self._told = Condition()
+        self._ending: tuple[BaseException | None] | None = None  # how it is being terminated
         self.bundles = max_tasks is None and not by_value  # small tasks may travel together
-        self.bundled = 0  # bundles under way, of more than one task
+        self.under_way: set[Bundle] = set()  # those of more than one task
         self.feeders: set[Any] = set()  # those that may still have tasks, although none is there
         self.owner = _here
         self.over = False
@@ -116,7 +114,7 @@ class Crew:
                 except BaseException as error:
                     if self.workers and isinstance(error, Exception):
                         return  # it is done by those that are there
-                    self.revoke(job)
+                    self.revoke(job, error)
                     raise
                 self.tender.ring()
 
@@ -125,10 +123,15 @@ class Crew:
         if self.owner != _here:
             return []
         with self._lock:
-            news = [self._take_back(job) for job in list(self._jobs.values()) if isinstance(job, Bundle)]
-            jobs = [job for job in self._jobs.values() if not self.is_running(job)] + list(self._backlog)
-            spared = sum(worker.pid not in self.tender.ready for worker in self.workers)
-        self._pass_on(news)
+            return self._waiting()
+
+    def _waiting(self) -> list[Job]:
+        for job in list(self._jobs.values()):
+            if isinstance(job, Bundle):
+                self._take_back(job)
+        jobs = [job for job in self._jobs.values() if not self.is_running(job)]
+        jobs += [job for job in self._backlog if not job._is_stale]
+        spared = sum(worker.pid not in self.tender.ready for worker in self.workers)
         return jobs[spared:][::-1]
 
     def tend(self, name: str, daemon: bool) -> None:
@@ -150,29 +153,48 @@ class Crew:
 
     @property
     def unfinished(self) -> int:
-        """How many tasks have not ended."""
-        return len(self._jobs) + len(self._backlog) + len(self._found) + len(self.feeders)
+        """How many tasks have not ended, and how many threads are telling that some have."""
+        under_way = len(self._jobs) + len(self._backlog) + len(self._found) + len(self._delicate)
+        return under_way + len(self._telling) + len(self.feeders)
 
     @property
     def needs_workers(self) -> bool:
         """Say whether there is, or may come, anything to do."""
         return not self.terminated and (not self.closing or self.unfinished > 0)
 
-    def submit(self, job: Job) -> None:
-        """Hand a job in. What pickling raises ends the job."""
+    def submit(self, job: Job, again: bool = False) -> None:
+        """Hand a job in. What pickling raises ends the job. With `again` it may have been handed in before."""
         if self.owner != _here:
             self._help(job)
             return
-        if self.bundles and not job._alone and len(self._jobs) >= self._enough:
+        if again and self._has(job):
+            return
+        if self._backlog or (not job._alone and self.bundles and len(self._jobs) >= self._enough):
             self._hold_back(job)
         else:
-            with self._lock:
-                self._refuse()
-                self._enqueue(job)
+            self._hand_in(job)
         if job._limit is not None:
             self.tender.ring()
-        elif self.bundled and not self.tender.beating:
+        elif self.under_way and not self.tender.beating:
             self.tender.beat()
+        elif not self.tender.looking:
+            self.tender.ring()
+
+    def _hand_in(self, job: Job) -> None:
+        """Post a job where none waits. Little is done after that: its result is there in a few microseconds."""
+        parcel, stray = self._parcel(job)
+        with self._lock:
+            self._refuse()
+            posted = parcel is not None and not self._backlog and self._post(parcel, job)
+            if parcel is not None and not posted:
+                self._backlog.add(job)
+        if not posted:
+            self._fill()
+        if stray is not None:
+            raise stray
+
+    def _has(self, job: Job) -> bool:
+        return job._is_stale or (job._waits and any(one is job for one in self._backlog))
 
     def _refuse(self) -> None:
         """Raise if no job is taken any more."""
@@ -186,162 +208,213 @@ class Crew:
         after that, whoever shuts the pool too; here the backlog is added to first. So one of the two sees the other.
         """
         more = self._backlog.hold(job)
-        if self.is_shut or len(self._jobs) < self._enough:
+        if self.is_shut:
             with self._lock:
-                if self.is_shut and self._backlog.remove(job):
+                if not job._is_stale and not any(entry[0] is job for entry in self._found.copy()):
+                    job._ended = True
                     self._refuse()
-                self._refill()
-        elif not more and not self._full and self._lock.acquire(blocking=False):
-            # Who has the lock collects, and there will be another result after that one.
-            try:
-                self._refill()
-            finally:
-                self._lock.release()
+        if len(self._jobs) < self._enough or not (more or self._full or self._filling):
+            self._fill()
 
     def _help(self, job: Job) -> None:
         # A worker that submits to the pool which it belongs to would wait for itself: it does the task itself.
         if isinstance(job, Bundle):
             for single in job.singles(0):
                 self._help(single)
+            job.close()
             job._end()
             return
         try:
             value = _worker.perform(*job._task[:4])
         except BaseException as error:
-            job._end()
             job._fail(error, None)
         else:
-            job._end()
             job._succeed(value)
+        job._end()
 
-    def share(self, thing: Any) -> int:
-        """Put an object where every worker finds it; return its number."""
-        with self._lock:
-            return self._luggage.share(thing)
+    def share(self, thing: Any, number: int | None = None) -> int:
+        """Put an object where every worker finds it; return its number: the given one, or a new one."""
+        if self.is_foreign:
+            return 0  # calls are made here, with the object as it is
+        return self._luggage.share(thing, number)
 
-    def _post(self, job: Job) -> bool:
-        """Under the lock: put a job on the board. False: there is no room."""
-        if isinstance(job, Bundle):
-            return self._post_bundle(job)
-        try:
-            slot = _travel.either_way(self.board.post, lambda: self._luggage.pack(job), job._task)
-        except Exception as error:
-            _travel.explain_task(error, job)
-            self._found.append((job, _DROPPED, error))
-            self.tender.ring()
-            return True
-        if slot is None:
-            return False
-        job._slot = slot
-        self._jobs[slot] = job
-        if job._limit is not None:
-            self.tender.limit(job._limit)
-        return True
+    @property
+    def is_foreign(self) -> bool:
+        """Say whether it is the crew of the process that this one was forked from."""
+        return self.owner != _here
 
-    def _post_bundle(self, job: Bundle) -> bool:
-        try:
-            mode, number, *_ = self._luggage.pack(job)
-            slot = self.board.post_many(number, job.items, int(mode == _worker.STARMAP))
-        except Exception:  # one of them cannot be pickled: each goes alone, and fares as it may
-            self._backlog.shun(job._function)
-            job._end()
-            for single in job.singles(0):
-                self._enqueue(single)
-            return True
-        if slot is None:
-            return False
-        job._slot = slot
-        self._jobs[slot] = job
-        self.bundled += len(job.items) > 1
-        return True
+    @property
+    def end_error(self) -> BaseException | None:
+        """What its tasks end with, if it was terminated or is broken."""
+        return self.broken or (self._ending and self._ending[0]) or None
 
-    def _enqueue(self, job: Job) -> None:
-        """Under the lock: put a job on the board, or behind those that wait for room."""
-        if self._backlog or not self._post(job):
-            self._backlog.add(job)
+    def _fill(self) -> None:
+        """Post of the backlog what the board has room for. One thread at a time; the others leave it to that one.
 
-    def _refill(self) -> None:
-        """Under the lock: post of the backlog what the board has room for."""
-        while self._backlog and self.board.has_room():
-            if len(self._jobs) >= self._plenty and self._backlog.is_learning():
-                break
-            job = self._backlog.next()
-            if not self._post(job):
-                self._backlog.put_back(job)
-                break
-        self._full = bool(self._backlog)
-
-    def revoke(self, job: Job) -> bool:
-        """Take back a job that no worker has begun. True: it will not run, and nobody else will end it."""
-        if self.owner != _here:  # the lock may have been held when this process was forked
-            return False
-        news: list[_News] = []
+        Pickling runs code of the program, which may wait for anything: so that is done without the lock.
+        """
+        mine = False
+        stray: BaseException | None = None
         try:
             with self._lock:
-                if job._bundle is not None:
-                    news.append(self._take_back(job._bundle))
-                if job._ended:
-                    return False
-                if job._slot is None:
-                    if not self._backlog.remove(job):
-                        return False
-                else:
-                    if not self.board.revoke(job._slot):
-                        return False
-                    del self._jobs[job._slot]
-                    if job._limit is not None:
-                        self.tender.unlimit()
-                job._end()
-                self._refill()
+                if self._filling:
+                    self._fill_more = True
+                    return
+                self._filling = mine = True
+            stray = self._fill_all()
+            mine = False
         finally:
-            self._pass_on(news)
+            if mine:  # interrupted: whoever comes by next goes on
+                self._filling = False
+                self.tender.ring()
+        if stray is not None:
+            raise stray
+
+    def _fill_all(self) -> BaseException | None:
+        stray: BaseException | None = None
+        while True:
+            self._fill_more = False
+            if self.terminated:
+                with self._lock:
+                    self._drop([])  # what was put back meanwhile
+            job = self._backlog.peek(len(self._jobs) >= self._plenty)
+            parcel, gone = None, False
+            if job is not None and self.board.has_room():
+                parcel, raised = self._parcel(job)
+                stray = raised or stray
+                gone = parcel is None
+            with self._lock:
+                again = gone or (parcel is not None and job is not None and self._post(parcel, job)) or self._fill_more
+                if not again:
+                    self._full = len(self._backlog) > 0
+                    self._filling = False
+            if not again:
+                return stray
+
+    def _parcel(self, job: Job) -> tuple[Any, BaseException | None]:
+        """What is to be posted for a job, or None if it cannot be; and what a signal handler has raised meanwhile.
+
+        In the thread in which those run it is tried twice: what is raised twice was raised by pickling.
+        """
+        try:
+            return self._packed(job), None
+        except BaseException as error:
+            first = error
+        if in_main_thread():
+            try:
+                return self._packed(job), first
+            except BaseException as error:
+                first = error
+        self._unpackable(job, first)
+        return None, None
+
+    def _packed(self, job: Job) -> Any:
+        if isinstance(job, Bundle):
+            mode, number, *_ = self._luggage.pack(job)
+            return self.board.pack_many(number, job.items, int(mode == _worker.STARMAP))
+        return _travel.either_way(self.board.pack, lambda: self._luggage.pack(job), job._task)
+
+    def _unpackable(self, job: Job, error: BaseException) -> None:
+        """It cannot be pickled: of a bundle each task goes alone, and fares as it may."""
+        if not isinstance(job, Bundle):
+            with contextlib.suppress(BaseException):  # it pickles parts of it, which may raise anything again
+                _travel.explain_task(error, job)
+            # One step for signals, here and below: no call lies between.
+            job._ended = True
+            self._found.append((job, DROPPED, error))
+        elif not job.is_company:
+            job.close()  # first: whoever is interrupted comes here again
+            with self._lock:
+                self._take_apart(job, 0)
+                job._ended = True
+        else:
+            self._backlog.shun(job)
+        self.tender.ring()
+
+    def _post(self, parcel: Any, job: Job) -> bool:
+        """Under the lock: put a job on the board, out of the backlog. False: there is no room."""
+        if self.terminated or job._is_stale:
+            return True
+        if isinstance(job, Bundle):
+            if not job.is_whole:  # one was cancelled meanwhile
+                self._backlog.forget(job)
+                return True
+            if len(job.items) > 1:
+                self.under_way.add(job)
+        else:
+            job._bundle = None  # of one that was not posted
+        if job._limit is not None:
+            self.tender.limit(job)
+        if not self.board.post(parcel, job, self._jobs):
+            self.under_way.discard(job)
+            self._backlog.forget(job)
+            return False
+        self._backlog.took(job)
         return True
 
-    def _take_back(self, bundle: Bundle) -> _News:
-        """Under the lock: what no worker has begun of a bundle goes alone. What is returned is to be told."""
-        slot = bundle._slot
-        if slot is None:
-            return bundle, None
-        begun, outcome = 0, None
-        if self.board.revoke(slot):
-            del self._jobs[slot]
-            self._one_bundle_less(bundle)
-            bundle._end()
-        else:
-            outcome = self.board.cut(slot)
-            if outcome is None:
-                return bundle, None
-            begun = outcome[2]
-        singles = bundle.singles(begun)
-        bundle.kept = min(bundle.kept, begun)
-        for single in singles:
-            self._enqueue(single)
-        return bundle, outcome
-
-    def _keep(self, news: list[_News]) -> None:
-        """What `_take_back()` has found is to be told."""
-        self._found += [(bundle, _NEWS, outcome) for bundle, outcome in news if outcome is not None]
-
-    def _pass_on(self, news: list[_News]) -> None:
-        """The same, by the tender: this thread is not one that waits for results."""
-        self._keep(news)
-        if news:
+    def revoke(self, job: Job, error: BaseException) -> bool:
+        """Take back a job that no worker has begun. True: it will not run, and ends with `error`."""
+        if self.owner != _here:  # the lock may have been held when this process was forked
+            return False
+        with self._lock:
+            bundle = job._bundle
+            if bundle is not None and bundle._slot is not None:
+                self._take_back(bundle)
+                if job._bundle is not None:
+                    return False
+            if job._ended:
+                return False
+            slot, entry = job._slot, (job, DROPPED, error)
+            if slot is None:
+                revoked = job._waits
+                if revoked:
+                    job._ended = True  # it is passed over; one step, as above
+                    self._found.append(entry)
+            else:
+                revoked = slot >= 0 and self.board.revoke(slot, self._jobs, self._found, entry)
+        if revoked:
+            self._fill()
             self.tender.ring()
+        return revoked
+
+    def _take_back(self, bundle: Bundle) -> None:
+        """Under the lock: what no worker has begun of a bundle goes alone."""
+        slot = bundle._slot
+        if slot is None or slot < 0:
+            return
+        if self.board.revoke(slot, self._jobs, self._found, (bundle, REVOKED, None)):
+            self._take_apart(bundle, 0)
+        elif self.board.cut(slot, self._jobs, self._found):
+            for other, kind, sealed in reversed(self._found.copy()):
+                if other is bundle and kind == CUT:
+                    self._take_apart(bundle, sealed.begun)
+                    break
+        self.tender.ring()
+
+    def _take_apart(self, bundle: Bundle, begun: int) -> None:
+        """Under the lock: those tasks from number `begun` on go alone."""
+        singles = bundle.singles(begun)
+        for single in singles:
+            single._waits = True
+        # One step for signals.
+        jobs = self._backlog.jobs
+        jobs += singles
+        bundle.kept = min(begun, bundle.kept)
 
     def is_running(self, job: Job) -> bool:
         """Say whether a worker has taken it."""
         if self.owner != _here:
             return False
-        if job._bundle is not None:
+        if job._bundle is not None and job._bundle._slot is not None:
             with self._lock:
                 return self._has_begun(job)[0]
         slot = job._slot
-        return slot is not None and self.board.worker(slot) != 0
+        return slot is not None and slot >= 0 and self.board.worker(slot) != 0
 
     def _has_begun(self, job: Job) -> tuple[bool, bool]:
         """Under the lock: whether a worker has begun that task of a bundle, and has ended it."""
         slot = None if job._bundle is None else job._bundle._slot
-        begun, given = (slot is not None and self.board.progress(slot)) or (0, 0)
+        begun, given = (slot is not None and slot >= 0 and self.board.progress(slot)) or (0, 0)
         return begun > job._at, given > job._at
 
     def kill(self, job: Job, error: BaseException) -> bool:
@@ -351,11 +424,22 @@ class Crew:
         """
         if self.owner != _here:
             return False
+        if not in_main_thread():
+            return self._kill(job, error)
+        # A signal handler that raises in the middle would leave the worker stopped.
+        answer: list[bool] = []
+        helper = threading.Thread(target=lambda: answer.append(self._kill(job, error)), daemon=True)
+        helper.start()
+        helper.join()
+        return answer == [True]
+
+    def _kill(self, job: Job, error: BaseException) -> bool:
         with self._lock:
             bundled = job._bundle is not None
-            slot = job._bundle._slot if bundled else job._slot
-            number = self.board.worker(slot) if slot is not None else 0
-            if slot is None or not number or job._ended or job._doom is not None:
+            where: int | None = job._bundle._slot if bundled else job._slot
+            slot = GONE if where is None else where
+            number = self.board.worker(slot) if slot >= 0 else 0
+            if not number or job._ended or job._doom is not None:
                 return False
             pid = _core.Peer(number).life()[0]
             # It must not finish this task and begin another one between the look and the kill.
@@ -371,137 +455,21 @@ class Crew:
 
     # ---------------------------------------------------------------- results
 
-    def _off(self, slot: int) -> Job:
-        """Under the lock: the job that lay in a slot, where others may lie from now on."""
-        job = self._jobs.pop(slot)
-        job._slot = None
-        return job
-
     def collect(self) -> int:
         """End the jobs whose results have come; return how many have."""
         n = 0
         if self.board.has_done():
             with self._lock:
-                came = [(self._off(slot), kind, value) for slot, kind, value in self.board.collect()]
-                self._found += came
-                n = len(came)
-                del came
-                if self._backlog:
-                    self._refill()
-                    if self.bundled and not self.tender.beating:
-                        self.tender.beat()
+                n = self.board.collect(self._jobs, self._found)
+            if self._backlog:
+                self._fill()
+                if self.under_way and not self.tender.beating:
+                    self.tender.beat()
         self._settle()
         return n
 
-    def _settle(self) -> None:
-        """End the jobs that have been found to have ended.
-
-        Not under the lock: callbacks of the program run, which may want it together with locks of their own. What they
-        raise, and what signals raise, goes to this thread, unless it is the tender; the rest is left for the next one.
-        """
-        found = self._found
-        if not found:
-            return
-        try:
-            while found:
-                try:
-                    job, kind, value = found.popleft()
-                except IndexError:  # another thread was faster
-                    break
-                try:
-                    self._settle_one(job, kind, value)
-                except BaseException:
-                    self._put_back(job, kind, value)
-                    if threading.current_thread() is not self.tender.thread:
-                        raise
-                    show()
-                del job, value  # a result goes as soon as its job has it
-        finally:
-            self.tell()
-            if self.closing or found:
-                self.tender.ring()
-
-    def _put_back(self, job: Job, kind: int, value: Any) -> None:
-        """What was interrupted is told again, but for what was told already."""
-        if kind in (_BUNDLE, _NEWS) and isinstance(job, Bundle):
-            self._found.extendleft((single, _VALUE, left) for single, left in job.left(value))
-        elif not job._ended and not job._interrupted:
-            job._interrupted = True
-            self._found.appendleft((job, kind, value))
-
-    def _settle_one(self, job: Job, kind: int, value: Any) -> None:
-        if kind == _BUNDLE:
-            if isinstance(job, Bundle):  # else the pool was ended meanwhile
-                with self._lock:  # any thread may collect
-                    self._one_bundle_less(job)
-                job._end()
-                job.take(value, self._found, whole=True)
-            return
-        if kind == _NEWS:
-            job.take(value, self._found, whole=False)  # type: ignore[attr-defined]
-            return
-        if kind != _DROPPED and job._limit is not None:
-            with self._lock:
-                self.tender.unlimit()
-        if kind == _VALUE:
-            job._end()
-            job._succeed(value)
-            return
-        remote = None
-        if kind == _DROPPED:
-            error = value
-        elif kind == _LOST:
-            if job._doom is None and job._tries > 0 and not self.terminated:
-                self._run_again(job)
-                return
-            error = job._doom or worker_died(job._describe(), *value)
-        elif kind == _UNREADABLE:
-            error = _travel.unreadable(value, job._describe())
-        elif self._again(job, value):
-            return
-        else:
-            error, remote = _travel.rebuilt(value, job._describe())
-        job._end()
-        job._fail(error, remote)
-
-    def _run_again(self, job: Job) -> None:
-        job._tries -= 1
-        with self._lock:
-            job._began = 0.0
-            self._backlog.add(job)
-            self._refill()
-
-    def _one_bundle_less(self, bundle: Bundle) -> None:
-        self.bundled = max(0, self.bundled - (len(bundle.items) > 1))
-
-    def _again(self, job: Job, failure: _worker.Failure) -> bool:
-        """A task of which the worker does not know a function or a class goes once more, by value."""
-        unknown = failure[2] in ("AttributeError", "ModuleNotFoundError", "ImportError", "KeyError")
-        if failure[4] != _worker.LOADING or not unknown or job._by_value or self._luggage.by_value:
-            return False
-        job._by_value = True
-        with self._lock:
-            self._enqueue(job)
-        return True
-
-    def tell(self) -> None:
-        """Something has ended: whoever waits looks again."""
-        self.board.tell()
-        if self._calls_back:
-            with self._told:
-                self._told.notify_all()
-
-    def call_back(self) -> None:
-        """Callbacks of the program are to run from now on: by the tender alone, never by one that waits for a result.
-
-        It may have to do what the callback waits for, or hold a lock that it wants.
-        """
-        if not self._calls_back:
-            self._calls_back = True
-            self.board.tell()
-
     def _may_collect(self) -> bool:
-        return not self._calls_back or threading.current_thread() is self.tender.thread
+        return not self._calls_back or self.over or threading.current_thread() is self.tender.thread
 
     def wait_for(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
         """Collect until `done()`; False after `timeout` seconds.
@@ -513,27 +481,37 @@ class Crew:
                 f"the result of this call goes to process {self.owner}, where it was submitted before a fork\n"
                 "hint: wait for it there, or submit it here"
             )
-        board = self.board
         deadline = None if timeout is None else time.monotonic() + timeout
+        if self._backlog and not (self._full and self._jobs):
+            self._fill()  # whoever came last may have been interrupted
         if self._may_collect():
-            board.heed(True, self.tender.bell)
             try:
-                while self._may_collect():
-                    seen = board.news
-                    self.collect()
-                    if done():
-                        return True
-                    if deadline is None:
-                        board.wait_done(seen)
-                    else:
-                        left = deadline - time.monotonic()
-                        if left <= 0:
-                            return False
-                        board.wait_done(seen, left)
+                # First thing inside: for signals one step with the beginning of the block.
+                self.board.heed(True, self.tender.bell)
+                ended = self._collect_until(done, deadline)
             finally:
-                board.heed(False, self.tender.bell)
+                self.board.heed(False, self.tender.bell)
+            if ended is not None:
+                return ended
         with self._told:
             return self._told.wait_for(done, None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+    def _collect_until(self, done: Callable[[], bool], deadline: float | None) -> bool | None:
+        """None: only the tender may collect from now on."""
+        board = self.board
+        while self._may_collect():
+            seen = board.news
+            self.collect()
+            if done():
+                return True
+            if deadline is None:
+                board.wait_done(seen)
+            else:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                board.wait_done(seen, left)
+        return None
 
     # ---------------------------------------------------------------- what the tender does
 
@@ -543,7 +521,9 @@ class Crew:
             if self.broken is not None:
                 return
             self.broken = error
-            self._drop_all(error)
+            self._drop_all()
+        for feeder in list(self.feeders):
+            feeder.drop(error)
         self._settle()
 
     def bury(self, worker: Any) -> tuple[int | None, bool]:
@@ -552,24 +532,9 @@ class Crew:
         worker.join()
         with self._lock:
             seat = self.staff.leave(worker, forget=not self.closing)
-            finished, lost, bundles = self.board.collect_from_the_dead()
-            found: list[_Found] = []
-            for slot in finished:
-                _, kind, value = self.board.reap(slot)
-                found.append((self._off(slot), kind, value))
-            gone = [(self._off(slot), last) for slot, *last in lost]
-            for slot, *last in bundles:
-                _, kind, value = self.board.reap(slot)
-                job = self._off(slot)
-                found.append((job, kind, value))
-                if isinstance(job, Bundle):
-                    given, begun = value[0] + len(value[1]), value[2]
-                    gone += [(job.single(at), last) for at in range(given, begun)]
-                    self._backlog.add(*job.singles(begun))
-            others = [worker, *self.workers]
-            self._found += found + [(job, _LOST, (*last, others)) for job, last in gone]
+            lost = self.board.bury(self._jobs, self._found, [worker, *self.workers])
         self._settle()
-        return seat, bool(gone)
+        return seat, lost > 0
 
     def hire(self) -> None:
         """Start the workers that are missing. Raises what starting a process raises."""
@@ -580,29 +545,32 @@ class Crew:
                 ):
                     self.staff.start()
         finally:
-            with self._lock:
-                self._refill()
+            self._fill()
 
     def look_at_bundles(self) -> None:
         """Tell what has ended in front of a slow task; let an idle worker have what others have not begun."""
-        news: list[_News] = []
+        self._fill()
         with self._lock:
-            self._refill()
             starving = self.board.is_starving()
-            for job in list(self._jobs.values()):
+            jobs = list(self._jobs.values())
+            self.under_way.intersection_update(jobs)
+            for job in jobs:
                 if isinstance(job, Bundle) and self.is_running(job):
-                    assert job._slot is not None
-                    if job.seen:
-                        news.append(self._take_back(job) if starving else (job, self.board.look(job._slot)))
+                    if job.seen and starving:
+                        self._take_back(job)
+                    elif job.seen and job._slot is not None:
+                        self.board.look(job._slot, self._jobs, self._found)
                     job.seen = True
-        self._keep(news)
+        self._fill()
 
-    def look_at_limits(self) -> None:
+    def look_at_limits(self, limited: list[Job]) -> None:
         """End what has been running for longer than it may."""
         from phalanx._pool_errors import TaskTimeout
 
         now = time.monotonic()
-        for job in list(self._jobs.values()):
+        for job in limited:
+            if job._ended:
+                self.tender.unlimit(job)
             if job._limit is None or not self.is_running(job):
                 continue
             if not job._began:
@@ -613,13 +581,18 @@ class Crew:
 
     def look_at_end(self, kill: bool) -> None:
         """Send the workers home once all is done, kill those that will not end, and say when it is over."""
+        if self._ending is not None and not self.terminated:
+            self.terminate(*self._ending)  # whoever began that was interrupted
+        if self._backlog:
+            self._fill()
         with self._lock:
             if self.closing and not self.unfinished and not self.terminated:
                 self.board.close()
             if kill and self.terminated:
                 for worker in self.workers:
                     worker.kill()
-            if not self.workers and (self.terminated or (self.closing and not self.unfinished)):
+            told = not self._found and not self._delicate
+            if not self.workers and told and (self.terminated or (self.closing and not self.unfinished)):
                 self.over = self.is_shut = True
 
     def leave(self) -> None:
@@ -646,10 +619,13 @@ class Crew:
         """End the workers now. Whoever waits for a task gets `error`."""
         if self.owner != _here:
             return
+        self._ending = self._ending or (error,)
         with self._lock:
             if self.terminated:
                 return
-            self._drop_all(error)
+            self._drop_all()
+        for feeder in list(self.feeders):
+            feeder.drop(error)
         self._settle()
         if self.tender.thread is None:
             for worker in self.workers:
@@ -657,32 +633,44 @@ class Crew:
             self.over = True
             self.leave()
 
-    def _drop_all(self, error: BaseException | None) -> None:
-        """Under the lock: end the workers. The jobs that this leaves without one end with `error`, or are nobody's."""
-        self.closing = self.terminated = self.is_shut = True  # first: see `_hold_back`
-        jobs = [*self._jobs.values(), *self._backlog.drain()]
-        self._jobs = Forgiving()
-        self.tender.forget_limits()
-        self.bundled = 0
+    def _drop_all(self) -> None:
+        """Under the lock: end the workers. The jobs that this leaves without one end with the pool, or are nobody's."""
+        self.closing = self.is_shut = True  # first: see `_hold_back`
         self.board.close()
         for worker in self.workers:
             with contextlib.suppress(ValueError):  # closed by the program
                 worker.terminate()
         self.tender.kill_later()
-        if error is not None:
-            self._found += [(job, _DROPPED, error) for job in jobs]
+        self.tender.forget_limits()
+        self._drop([*self._jobs.values()])
+
+    def _drop(self, jobs: list[Job]) -> None:
+        """Under the lock: these jobs, and all of the backlog, end with what the pool ends with."""
+        empty: deque[Job] = deque()
+        error = self.end_error
+        entries = [(job, DROPPED, error) for job in (*jobs, *self._backlog) if not job._ended and error is not None]
+        # One step for signals.
+        found = self._found
+        found += entries
+        self._jobs = {}
+        self._backlog.jobs = empty
+        self.terminated = True
+        if entries:
+            self.tender.ring()
 
     def join(self) -> None:
         """Wait until the tender has seen the last worker end."""
         thread = self.tender.thread
         if thread is not None and thread is not threading.current_thread():
+            self.tender.ring()  # whoever closed it may have been interrupted
             thread.join()
 
 
 def cancel(crew: Any, job: Job, error: BaseException, running: bool = False) -> bool:
     """Prevent a job of a crew of any kind, or end it where it is `running`; its caller gets `error`."""
-    if crew.revoke(job):
-        job._fail(error, None)
+    if crew.revoke(job, error):
+        job._fail(error, None)  # at once, whoever else would come by
+        job._end()
         crew.tell()
         return True
     return running and bool(crew.kill(job, error))

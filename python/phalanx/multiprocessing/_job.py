@@ -9,9 +9,12 @@ from phalanx.multiprocessing import _worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeVar
 
-__all__ = ["Forgiving", "Job", "show"]
+    _T = TypeVar("_T")
+
+__all__ = ["Job", "in_main_thread", "show", "surely"]
 
 
 class Job:
@@ -21,7 +24,6 @@ class Job:
     set at once, so that the attributes of all instances lie in one compact shape.
     """
 
-    is_bundle = False
     _alone = True
     """It may not share a bundle with others that call the same function."""
     _by_value = False
@@ -35,17 +37,24 @@ class Job:
     """How often it may still be run again."""
     _doom: BaseException | None = None
     """What its caller gets, now that its worker is being ended."""
-    _interrupted = False
-    """Its end was about to be told when something else was raised."""
+    _refused: Any = None
+    """The failure over which it was sent once more."""
+    _told: int = 0
+    """So many of its results have been told."""
+    _missed = False
+    """It has failed, and that was told."""
+    _faults = 0
+    """How often telling its end has failed."""
 
     def __init__(self, mode: int, function: Any, first: Any, second: Any = None) -> None:
         self._mode = mode
         self._function = function
         self._first = first
         self._second = second
-        self._slot: int | None = None  # on the board; None while it waits or travels in a bundle, or once it has ended
+        self._slot: int | None = None  # None: not posted, or in a bundle; on the board; -1: it was there
         self._bundle: Any = None  # the one in which it travels
         self._at = 0  # its place there
+        self._waits = False  # in the backlog
         self._ended = False
 
     @property
@@ -54,17 +63,25 @@ class Job:
         task = (self._mode, self._function, self._first, self._second)
         return task if self._given is None else (*task, self._given)
 
+    @property
+    def _is_stale(self) -> bool:
+        """In the backlog: it need not be posted any more."""
+        bundle = self._bundle
+        return self._ended or self._slot is not None or (bundle is not None and bundle._slot is not None)
+
     def _end(self) -> None:
         """Nothing more is to be done for it."""
-        self._slot = self._bundle = self._first = self._second = None
+        self._bundle = self._first = self._second = None
         self._ended = True
 
-    def _succeed(self, value: Any) -> None:
-        """The task has returned `value`. Runs in whatever thread has collected it."""
+    # The ends of a job may be told again where a signal has interrupted that: what was told is not told twice.
+
+    def _succeed(self, value: Any) -> bool:
+        """The task has returned `value`. Runs in whatever thread has collected it. False: the tender has to do it."""
         raise NotImplementedError
 
-    def _fail(self, error: BaseException, remote: str | None) -> None:
-        """The task has failed; `remote` is the worker's traceback if it raised there."""
+    def _fail(self, error: BaseException, remote: str | None) -> bool:
+        """The task has failed; `remote` is the worker's traceback if it raised there. False: as in `_succeed`."""
         raise NotImplementedError
 
     def _describe(self) -> str:
@@ -72,25 +89,27 @@ class Job:
         return "a task" if self._ended else _worker.describe(self._task, self._function)
 
 
-class _Nobody(Job):
-    """Stands for a job that was dropped while its slot was still a worker's."""
-
-    def __init__(self) -> None:
-        super().__init__(_worker.CALL, None, ())
-
-    def _succeed(self, value: Any) -> None:
-        """Nobody waits for it."""
-
-    def _fail(self, error: BaseException, remote: str | None) -> None:
-        """Nobody waits for it."""
+def in_main_thread() -> bool:
+    """Say whether this is the thread in which signal handlers run, and may raise."""
+    return threading.current_thread() is threading.main_thread()
 
 
-class Forgiving(dict[int, Job]):
-    """The jobs of a pool that was ended: whatever still comes is nobody's."""
+def surely(deed: Callable[[], _T]) -> tuple[_T | None, BaseException | None, BaseException | None]:
+    """What `deed()` returns, what it raises, and what a signal handler has raised meanwhile.
 
-    def pop(self, slot: int, *default: Any) -> Job:
-        """The job of a slot, or somebody to take what came for it."""
-        return super().pop(slot, None) or _Nobody()
+    In the thread in which those run it is tried twice: what is raised twice is its own. What this raises itself is a
+    signal handler's.
+    """
+    try:
+        return deed(), None, None
+    except BaseException as error:
+        first = error
+    if not in_main_thread():
+        return None, first, None
+    try:
+        return deed(), None, first
+    except BaseException as error:
+        return None, error, None
 
 
 def show() -> None:

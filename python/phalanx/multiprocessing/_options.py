@@ -37,8 +37,8 @@ class Options:
             raise ValueError("timeout must be more than 0 seconds, or None")
         if type(retries) is not int or retries < 0:
             raise ValueError("retries must be an int of at least 0")
-        if memory is not None and (type(memory) is not int or memory <= 0):
-            raise ValueError("memory must be an int of more than 0 bytes, or None")
+        if memory is not None and (type(memory) is not int or not 0 < memory < 1 << 63):
+            raise ValueError("memory must be an int of more than 0 bytes and less than 2**63, or None")
         if seed is not None and type(seed) is not int:
             raise TypeError("seed must be an int or None")
         self.timeout = timeout

@@ -8,6 +8,7 @@ those who hold tasks back, after a *tick* at tasks with a time limit.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import threading
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from phalanx.multiprocessing._crew import Crew
+    from phalanx.multiprocessing._job import Job
 
 __all__ = ["Tender"]
 
@@ -30,6 +32,7 @@ _MANY = 32
 _TICK = 0.05  # seconds between two looks at tasks that have a time limit, at the most
 _SHARE = 4  # so many looks during the shortest limit
 _LEAST_TICK = 0.002
+_SLOW = 1.0  # seconds between two looks while tasks are under way: a worker may have closed the bell
 _BEAT = 0.005  # seconds between two looks at bundles
 _EARLY = 3  # so many workers in a row that die before their first task, and the pool is broken
 _PATIENCE = 1.0  # seconds from SIGTERM to SIGKILL
@@ -49,10 +52,11 @@ class Tender:
         self.bell = self.far.fileno()  # -1 once there is none
         self.ready: set[int] = set()  # pids of workers that have begun
         self._early = 0
-        self._limited = 0  # tasks with a time limit
+        self._limited: set[Job] = set()  # tasks with a time limit
         self._tick = _TICK
         self.held: set[Any] = set()  # those who hold tasks back until a bundle is full: `flush()` posts them
         self.beating = False  # it looks at bundles
+        self.looking = False  # it will look by itself, soon or late
         self._kill_at: float | None = None
         self._hire_at: float | None = None
         self._failures = 0  # to start a worker, in a row
@@ -60,8 +64,9 @@ class Tender:
 
     def start(self, name: str, daemon: bool) -> None:
         """Begin."""
-        self.thread = threading.Thread(target=self._run, name=name, daemon=daemon)
-        self.thread.start()
+        thread = threading.Thread(target=self._run, name=name, daemon=daemon)
+        thread.start()
+        self.thread = thread
 
     def ring(self) -> None:
         """Have it look now."""
@@ -79,20 +84,20 @@ class Tender:
         if not self.beating:
             self.beat()
 
-    def limit(self, seconds: float) -> None:
-        """Under the crew's lock: a task with this time limit has come."""
-        self._limited += 1
-        self._tick = max(_LEAST_TICK, min(self._tick, seconds / _SHARE))
+    def limit(self, job: Job) -> None:
+        """A task with a time limit is about to be posted."""
+        self._limited.add(job)
+        self._tick = max(_LEAST_TICK, min(self._tick, (job._limit or _TICK) / _SHARE))
 
-    def unlimit(self, tasks: int = 1) -> None:
-        """Under the crew's lock: so many tasks with a time limit have gone."""
-        self._limited = max(0, self._limited - tasks)
+    def unlimit(self, job: Job) -> None:
+        """It has ended."""
+        self._limited.discard(job)
         if not self._limited:
             self._tick = _TICK
 
     def forget_limits(self) -> None:
-        """Under the crew's lock: all of them have gone."""
-        self.unlimit(self._limited)
+        """All of them have ended."""
+        self._limited = set()
 
     def kill_later(self) -> None:
         """The workers have been asked to end: those that do not are killed."""
@@ -113,7 +118,7 @@ class Tender:
         assert crew is not None
         poll = select.poll()
         poll.register(self._near, select.POLLIN)
-        watched: dict[int, Any] = {}
+        watched: dict[int, tuple[Any, int]] = {}  # file -> worker, and the pidfd to be closed
         while not crew.over:
             try:
                 self._look(crew, poll, watched)
@@ -125,28 +130,34 @@ class Tender:
                 crew.give_up(_travel.told(error, None, f"the pool is broken: {type(error).__name__}: {error}"))
         crew.leave()
 
-    def _look(self, crew: Crew, poll: select.poll, watched: dict[int, Any]) -> None:
+    def _look(self, crew: Crew, poll: select.poll, watched: dict[int, tuple[Any, int]]) -> None:
+        known = {worker for worker, _ in watched.values()}
         for worker in crew.workers:
-            if worker.sentinel not in watched:
-                watched[worker.sentinel] = worker
-                poll.register(worker.sentinel, select.POLLIN)
+            if worker not in known:
+                pidfd = _pidfd(worker)
+                file = worker.sentinel if pidfd < 0 else pidfd
+                watched[file] = worker, pidfd
+                poll.register(file, select.POLLIN)
         if crew.board.doze():
             for file, _ in poll.poll(self._how_long(crew)):
                 if file in watched:
                     poll.unregister(file)
-                    self._bury(crew, watched.pop(file))
+                    worker, pidfd = watched.pop(file)
+                    if pidfd >= 0:
+                        os.close(pidfd)
+                    self._bury(crew, worker)
             with contextlib.suppress(BlockingIOError):
                 while len(self._near.recv(4096)) == 4096:
                     pass
         self._read_reports(crew)
-        if crew.bundled or self.held:
+        if crew.under_way or self.held:
             for holder in list(self.held):
                 holder.flush()
             crew.look_at_bundles()
         if crew.collect() and crew.posted >= _MANY:
             time.sleep(_NAP)
         if self._limited:
-            crew.look_at_limits()
+            crew.look_at_limits(list(self._limited))
         now = time.monotonic()
         if self._hire_at is not None and now >= self._hire_at:
             self._hire(crew)
@@ -157,13 +168,17 @@ class Tender:
 
     def _how_long(self, crew: Crew) -> float | None:
         """Milliseconds until it has to look by itself."""
+        self.looking = False  # first: who posts and still reads True is seen below
         waits = [at - time.monotonic() for at in (self._kill_at, self._hire_at) if at is not None]
         self.beating = False
-        if crew.bundled or self.held:
+        if crew.under_way or self.held:
             self.beating = True  # who adds one and still reads False rings
             waits.append(_BEAT)
         if self._limited:
             waits.append(self._tick)
+        if crew.posted:
+            waits.append(_SLOW)
+        self.looking = bool(waits)
         return max(0.0, min(waits)) * 1000 if waits else None
 
     def _read_reports(self, crew: Crew) -> None:
@@ -213,6 +228,14 @@ class Tender:
                 crew.give_up(_travel.told(error, None, text))
         else:
             self._failures = 0
+
+
+def _pidfd(worker: Any) -> int:
+    """A file that says when a process ends, -1 if there is none. Its sentinel it may close, or a child may keep."""
+    try:
+        return os.pidfd_open(worker.pid)
+    except (OSError, AttributeError):
+        return -1
 
 
 def _unguarded(worker: Any) -> BaseException | None:

@@ -9,6 +9,7 @@ from time import perf_counter
 from phalanx import queue as _queue
 from phalanx.multiprocessing import _worker
 from phalanx.multiprocessing._job import show
+from phalanx.threading import Condition, Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +45,12 @@ class ThreadCrew:
         self.size = size
         self._initializer = initializer
         self._initargs = initargs
+        import phalanx._pool_errors  # noqa: F401  once the interpreter ends that cannot be loaded any more
+
         self._queue: Any = _queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._news = threading.Condition(self._lock)
+        self._lock = Lock()
+        self._news = Condition(self._lock)
+        self._ending: BaseException | None = None
         self._waiting: set[Job] = set()
         self._running: set[Job] = set()
         self.closing = False
@@ -66,17 +70,26 @@ class ThreadCrew:
     def fill(self) -> None:
         """Threads do not die."""
 
+    is_foreign = False
+
+    @property
+    def end_error(self) -> BaseException | None:
+        """What its jobs end with, if it was terminated or is broken."""
+        return self.broken or self._ending
+
     def share(self, thing: Any) -> int:
         """Threads have every object as it is."""
         return 0
 
-    def submit(self, job: Job) -> None:
-        """Hand a job in."""
+    def submit(self, job: Job, again: bool = False) -> None:
+        """Hand a job in. With `again` it may have been handed in before."""
         with self._lock:
-            if self.terminated:
-                raise RuntimeError("the pool has ended")
-            self._waiting.add(job)
-        self._queue.put(job)
+            if again and (job in self._waiting or job in self._running or job._ended):
+                return
+            if self.broken is not None or self.terminated:
+                raise RuntimeError("the pool has ended") from self.broken
+            self._queue.put(job)
+            self._waiting.add(job)  # a thread looks here under the lock
 
     def _work(self, tally: _Tally) -> None:
         if self._initializer is not None:
@@ -103,7 +116,7 @@ class ThreadCrew:
             from phalanx._pool_errors import TaskTimeout
 
             text = f"{job._describe()} took longer than {job._limit:g} s; its thread goes on"
-            timer = threading.Timer(job._limit, self._give_up, (job, TaskTimeout(text)))
+            timer = threading.Timer(min(job._limit, threading.TIMEOUT_MAX), self._give_up, (job, TaskTimeout(text)))
             timer.daemon = True
             timer.start()
         error: BaseException | None = None
@@ -136,7 +149,7 @@ class ThreadCrew:
             told = not job._ended
             job._ended = True
         if told:
-            job._fail(error, None)
+            self._fail_all([job], error)
             self.tell()
 
     def statistics(self) -> list[dict[str, Any]]:
@@ -160,10 +173,20 @@ class ThreadCrew:
             self.broken = error
             jobs, self._waiting = list(self._waiting), set()
             for job in jobs:
-                job._end()
-        for job in jobs:
-            job._fail(error, None)
+                job._ended = True
+        self._fail_all(jobs, error)
+        for feeder in list(self.feeders):
+            feeder.drop(error)
         self.tell()
+
+    @staticmethod
+    def _fail_all(jobs: list[Job], error: BaseException) -> None:
+        for job in jobs:
+            try:
+                job._fail(error, None)
+            except BaseException:  # raised by a callback of the program: the others are to be told too
+                show()
+            job._end()
 
     def tell(self) -> None:
         """Something has ended: whoever waits looks again."""
@@ -185,8 +208,8 @@ class ThreadCrew:
         with self._news:
             return self._news.wait_for(done, timeout)
 
-    def revoke(self, job: Job) -> bool:
-        """Take back a job that no thread has begun."""
+    def revoke(self, job: Job, error: BaseException) -> bool:
+        """Take back a job that no thread has begun, which the caller ends with `error`."""
         with self._lock:
             waiting = job in self._waiting
             self._waiting.discard(job)
@@ -208,13 +231,15 @@ class ThreadCrew:
         """Drop the jobs that no thread has begun; whoever waits for one gets `error`."""
         with self._lock:
             self.closing = self.terminated = True
-            jobs, self._waiting = [*self._waiting, *self._running], set()
+            self._ending = error
+            jobs = [job for job in (*self._waiting, *self._running) if not job._ended]
+            self._waiting = set()
             for job in jobs:
                 job._ended = True
-        for job in jobs:
-            if error is not None:
-                job._fail(error, None)
-            job._end()
+        if error is not None:
+            self._fail_all(jobs, error)
+        for feeder in list(self.feeders):
+            feeder.drop(error)
         self._send_home()
         self.tell()
 

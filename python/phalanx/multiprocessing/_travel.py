@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from itertools import count
 
 from phalanx import _core
 from phalanx.multiprocessing import _worker
 from phalanx.multiprocessing._named import Packed
+from phalanx.multiprocessing._worker import text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +20,20 @@ if TYPE_CHECKING:
     from phalanx._pool_errors import RemoteError
     from phalanx.multiprocessing._job import Job
 
-__all__ = ["Luggage", "by_value", "either_way", "explain_task", "goes_by_value", "rebuilt", "told", "unreadable"]
+__all__ = [
+    "Luggage",
+    "by_value",
+    "caused_by",
+    "either_way",
+    "explain_task",
+    "goes_by_value",
+    "rebuilt",
+    "told",
+    "unreadable",
+]
 
 _FUNCTION = type(lambda: None)
+_shared_numbers = count(-1, -1)  # of shared objects; those of functions go up
 
 
 def goes_by_value(method: str) -> bool:
@@ -57,7 +70,6 @@ class Luggage:
         self.by_value = by_value  # nothing that has a name in this process has one in a worker
         self._table = _core.SharedTable(True)
         self._functions: dict[Any, int] = {}
-        self._shared = 0  # the number of the last shared object; they go down, functions go up
 
     @property
     def place(self) -> Any:
@@ -78,9 +90,10 @@ class Luggage:
             self._functions[function] = number
         return (mode, number, *rest)
 
-    def share(self, thing: Any) -> int:
-        """Put an object in; return its number."""
-        number = self._shared = self._shared - 1
+    def share(self, thing: Any, number: int | None = None) -> int:
+        """Put an object in; return its number: the given one, or one that no other object of this process has."""
+        if number is None:
+            number = next(_shared_numbers)
         either_way(
             lambda packed: self._table.set(number, packed),
             lambda: by_value(thing) if self.by_value else thing,
@@ -89,7 +102,7 @@ class Luggage:
         return number
 
 
-def explain_task(error: Exception, job: Job) -> None:
+def explain_task(error: BaseException, job: Job) -> None:
     """Note on what pickling has raised which part of the task it speaks of."""
     from phalanx.multiprocessing._why import explain
 
@@ -125,7 +138,12 @@ def rebuilt(failure: _worker.Failure, task: str) -> tuple[BaseException, str | N
 def unreadable(error: BaseException, task: str) -> RemoteError:
     """The error of a task whose result could not be loaded here."""
     name = type(error).__name__
-    return told(error, None, f"the result of {task} could not be loaded here: {name}: {error}")
+    return told(error, None, f"the result of {task} could not be loaded here: {name}: {text_of(error)}")
+
+
+def caused_by(error: BaseException, cause: BaseException) -> None:
+    """Set the cause of an exception, also of one that lets nobody set its attributes."""
+    BaseException.__dict__["__cause__"].__set__(error, cause)
 
 
 def told(error: BaseException | None, remote: str | None, text: str) -> RemoteError:
@@ -135,6 +153,6 @@ def told(error: BaseException | None, remote: str | None, text: str) -> RemoteEr
 
     if error is None:
         return RemoteError(text)
-    whole = RemoteError(text, type_name=type(error).__name__, text=str(error), traceback=remote or "")
+    whole = RemoteError(text, type_name=type(error).__name__, text=text_of(error), traceback=remote or "")
     whole.__cause__ = error
     return whole

@@ -18,7 +18,6 @@ import reprlib
 import resource
 import traceback
 from contextlib import nullcontext
-from itertools import starmap
 from multiprocessing import process
 from multiprocessing.reduction import ForkingPickler
 from time import perf_counter_ns
@@ -46,6 +45,7 @@ __all__ = [
     "describe",
     "perform",
     "run",
+    "text_of",
 ]
 
 CALL, MAP, STARMAP = range(3)
@@ -60,13 +60,18 @@ RAISED, LOADING, SENDING = range(3)
 Failure = tuple["bytes | None", str, str, str, int]
 
 
+def text_of(error: BaseException) -> str:
+    """The text of an exception, whatever its `__str__` does."""
+    try:
+        return str(error)
+    except Exception as worse:
+        return f"<its text cannot be made: {type(worse).__name__}>"
+
+
 def _failure(error: BaseException, what: int) -> Failure:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        text = str(error)
-    except Exception as worse:
-        text = f"<its text cannot be made: {type(worse).__name__}>"
+    text = text_of(error)
     try:
         trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
     except Exception:
@@ -103,7 +108,10 @@ def _plainly(value: Any) -> str:
 
 def name_of(function: Any) -> str:
     """What a function is called, for a message."""
-    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    try:
+        name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    except Exception:
+        name = None
     return name if isinstance(name, str) else type(function).__name__
 
 
@@ -158,7 +166,8 @@ def perform(mode: int, function: Any, first: Any, second: Any) -> Any:
     if mode == CALL:
         return function(*first, **second) if second else function(*first)
     began = perf_counter_ns()
-    results = list(map(function, first) if mode == MAP else starmap(function, first))
+    # Not by `map`: what raises StopIteration would look like its end.
+    results = [function(item) for item in first] if mode == MAP else [function(*item) for item in first]
     return perf_counter_ns() - began, results
 
 
@@ -171,6 +180,7 @@ class _Tasks:
         self._functions = functions
         self._known: dict[int, Callable[..., Any]] = {}
         self._style = style
+        self._pid = os.getpid()
 
     def _function(self, function: Any) -> Callable[..., Any]:
         if type(function) is not int:
@@ -196,15 +206,20 @@ class _Tasks:
                 at += 1
             return perf_counter_ns() - began, results
 
+    @property
+    def are_mine(self) -> bool:
+        """Not in a child that a task has forked."""
+        return os.getpid() == self._pid
+
     def one(self) -> bool:
         """Do one task. False: there will be none any more."""
         board, bell = self._board, self._bell
         try:
             task = board.take()
         except BaseException as error:
-            if board.current is None:
+            if not board.has_task:
                 raise
-            board.finish(_failure(error, LOADING), True, bell)
+            self.drop(error, LOADING)
             return True
         if task is None:
             return False
@@ -223,12 +238,16 @@ class _Tasks:
             else:
                 result = perform(mode, function, first, second)
         except BaseException as error:
+            if not board.has_task:  # a child that the task has forked: the task is not its own
+                raise
             board.finish(_failure(error, RAISED), True, bell)
             return True
+        if not board.has_task:
+            raise SystemExit
         try:
             board.finish(result, False, bell)
         except BaseException as error:
-            if board.current is None:  # a signal, after it was sent
+            if not board.has_task:  # a signal, after it was sent
                 raise
             if self._sent_by_name(result):
                 return True
@@ -257,6 +276,8 @@ class _Tasks:
             try:
                 odd = board.work(function)
             except BaseException as error:
+                if not board.has_task:  # as above
+                    raise
                 board.give(_failure(error, RAISED))
                 continue
             if odd is None:
@@ -272,15 +293,15 @@ class _Tasks:
             self._board.give(failure)
         self._board.finish_many(self._bell)
 
-    def drop(self, error: BaseException) -> None:
+    def drop(self, error: BaseException, what: int) -> None:
         """Whatever is in hand fails with `error`."""
         board = self._board
-        if board.current is None:
+        if not board.has_task:
             return
         if board.has_bundle:
-            self._drop_bundle(_failure(error, RAISED))
+            self._drop_bundle(_failure(error, what))
         else:
-            board.finish(_failure(error, RAISED), True, self._bell)
+            board.finish(_failure(error, what), True, self._bell)
 
     def _unsendable(self, error: BaseException, result: Any, call: str) -> Failure:
         from phalanx.multiprocessing._why import explain
@@ -333,5 +354,7 @@ def run(
                 break
         except KeyboardInterrupt as error:
             # Between two tasks, or between a task and what we do around it: the master decides what Ctrl-C means.
-            tasks.drop(error)
+            if not tasks.are_mine:
+                raise
+            tasks.drop(error, RAISED)
         done += 1

@@ -13,6 +13,7 @@ import warnings
 from concurrent.futures import CancelledError
 from functools import partial
 from multiprocessing import util
+from operator import index
 
 from phalanx.multiprocessing import _worker
 from phalanx.multiprocessing._crew import Crew, processors
@@ -192,10 +193,10 @@ class Pool(_Verbs, _StdPool):  # type: ignore[misc]
         self._pool = crew.workers
         try:
             crew.fill()
+            crew.tend("phalanx-pool", daemon=True)
         except BaseException:
             crew.terminate()
             raise
-        crew.tend("phalanx-pool", daemon=True)
         self._terminate = util.Finalize(self, _terminate_crew, args=(crew,), kwargs={"join": True}, exitpriority=15)
         self._state = RUN
 
@@ -334,6 +335,7 @@ def _size(processes: int | None, initializer: object) -> int:
     """How many workers are wanted, once that and the initializer have been checked."""
     if processes is None:
         processes = processors()
+    processes = index(processes)
     if processes < 1:
         raise ValueError("Number of processes must be at least 1")
     if initializer is not None and not callable(initializer):

@@ -3,12 +3,13 @@
 //! One object stands for both halves. The master's knows which slots are free; a worker's knows which slot it has taken.
 
 use super::bundle;
+use super::master::{self, Desk};
 use super::object::{self, Packed};
 use super::transfer;
 use crate::codec::{self, Encoded, Room};
-use crate::raw::{self, Ended, Method, Obj};
+use crate::raw::{self, Method, Obj};
 use phalanx::channel::{Item, Payload};
-use phalanx::pool::{self, Bundled, Lost, ROOM, SLOTS, Stage, Thing, What};
+use phalanx::pool::{self, Bundled, ROOM, SLOTS, Stage, Thing, What};
 use phalanx::prim::{AtomicU32, AtomicU64, Guarded, Ordering};
 use phalanx::shm::{Handle, tree};
 use phalanx::wait::{Enders, Reason, Role};
@@ -33,8 +34,8 @@ const NONE: u32 = u32::MAX;
 #[pyclass(frozen, weakref, module = "phalanx._core", name = "Board")]
 pub struct Board {
     handle: Handle,
-    /// The master's: slots that are free.
-    free: Guarded<Vec<u32>>,
+    /// The master's.
+    desk: Desk,
     /// The master's: grows with everything that a waiting thread may want to know.
     news: AtomicU32,
     /// A worker's: the slot that it has taken and not given back.
@@ -55,24 +56,20 @@ impl Board {
         pool::Board::of(&self.handle)
     }
 
-    /// The bundle that this worker has taken and not given back.
-    pub(super) fn bundle(&self) -> Option<Bundled> {
-        self.bundle.with(|bundle| *bundle)
+    pub(super) fn desk(&self) -> &Desk {
+        &self.desk
     }
 
-    /// Posts what `write` gives, in a free slot. `None`: there is no room, and nothing was asked for.
-    pub(super) unsafe fn post_with(&self, write: impl FnOnce(&mut dyn FnMut(Thing<'_>)) -> bool) -> Obj {
-        let board = self.board();
-        let slot = self
-            .free
-            .with(|free| if board.has_room() { free.pop() } else { None });
-        let Some(slot) = slot else { return raw::none() };
-        if write(&mut |thing| board.post(slot, thing)) {
-            // SAFETY: attached, as the callers promise.
-            return unsafe { ffi::PyLong_FromLong(slot.into()) };
-        }
-        self.free.with(|free| free.push(slot));
-        ptr::null_mut()
+    /// The bundle that this worker has taken and not given back.
+    pub(super) fn bundle(&self) -> Option<Bundled> {
+        self.bundle
+            .with(|bundle| *bundle)
+            .filter(|_| self.current().is_some())
+    }
+
+    /// The task that this worker has taken and not given back. Not that of the worker that has forked this process.
+    pub(super) fn current(&self) -> Option<u32> {
+        Some(self.current.load(Ordering::Relaxed)).filter(|&slot| slot != NONE && self.board().is_mine(slot))
     }
 
     /// This worker gives back the task that it has taken.
@@ -120,20 +117,6 @@ impl Board {
     }
 }
 
-/// What was in the hands of dead workers: slot, number of the worker, how far it had come, and seconds since then.
-type Hands = Vec<(u32, u32, u8, Option<f64>)>;
-
-fn hands(lost: Vec<Lost>) -> Hands {
-    let now = phalanx::sys::now();
-    let ago = |since: u64| (since != 0).then(|| now.saturating_sub(since) as f64 / 1e9);
-    lost.into_iter()
-        .map(|lost| {
-            let event = lost.event;
-            (lost.slot, lost.worker, event.stage as u8, ago(event.since))
-        })
-        .collect()
-}
-
 /// Counts without a bus lock: each row has one writer.
 fn add_to(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
@@ -156,7 +139,7 @@ impl Board {
         };
         Ok(Self {
             handle,
-            free: Guarded::new(free),
+            desk: Desk::new(free),
             news: AtomicU32::new(0),
             current: AtomicU32::new(NONE),
             bundle: Guarded::new(None),
@@ -175,15 +158,6 @@ impl Board {
     /// How many tasks can be posted before the first has to be collected.
     #[classattr]
     const SLOTS: usize = SLOTS;
-
-    /// Take back a task that no worker has taken; return whether it was taken back.
-    fn revoke(&self, slot: u32) -> bool {
-        let revoked = (slot as usize) < SLOTS && self.board().revoke(slot);
-        if revoked {
-            self.free.with(|free| free.push(slot));
-        }
-        revoked
-    }
 
     /// The number in the tree of the worker that has the task of a slot in its hands, 0 for none.
     fn worker(&self, slot: u32) -> u32 {
@@ -205,17 +179,6 @@ impl Board {
         self.board().has_room()
     }
 
-    /// Collect, after a death: slots that are finished, to be reaped; lost ones; and bundles in the middle, to be reaped.
-    ///
-    /// The last two as (slot, number of the worker, how far it had come with the task, seconds since then or None):
-    /// 0 taken, 1 loaded and called, 2 ended and its result on the way.
-    fn collect_from_the_dead(&self) -> (Vec<u32>, Hands, Hands) {
-        let estate = self.board().collect_from_the_dead();
-        self.free
-            .with(|free| free.extend(estate.lost.iter().map(|lost| lost.slot)));
-        (estate.finished, hands(estate.lost), hands(estate.bundles))
-    }
-
     /// Does a worker sleep that would find nothing to take?
     fn is_starving(&self) -> bool {
         self.board().is_starving()
@@ -223,7 +186,7 @@ impl Board {
 
     /// Is anything finished and not collected?
     fn has_done(&self) -> bool {
-        self.board().has_done()
+        self.board().has_done() || self.desk.has_done()
     }
 
     /// Send each worker home once nothing is left to take.
@@ -279,10 +242,10 @@ impl Board {
         self.bundle().is_some()
     }
 
-    /// The slot that this worker has taken and not given back, or None.
+    /// Has this worker a task in hand? A child that a task has forked has none: it is its parent's.
     #[getter]
-    fn current(&self) -> Option<u32> {
-        Some(self.current.load(Ordering::Relaxed)).filter(|&slot| slot != NONE)
+    fn has_task(&self) -> bool {
+        self.current().is_some()
     }
 }
 
@@ -317,93 +280,19 @@ pub(super) unsafe fn encoded(object: Obj, most: usize, use_it: impl FnOnce(Thing
 
 /// The object in what was found. Null: an exception is set.
 pub(super) unsafe fn decoded(what: What, bytes: *const u8) -> Obj {
-    let item = match what {
-        What::Small(kind, len) => Item::Small(kind, len),
-        What::Large(kind, offset, len) => Item::Large(kind, Payload { offset, len }),
-        What::Bundle(_) => return raw::raise(raw::runtime_error(), c"a bundle in a bundle"),
+    let Some(item) = item_of(what) else {
+        return raw::raise(raw::runtime_error(), c"a bundle in a bundle");
     };
     // SAFETY: as the callers promise: attached, and `bytes` holds what a small one says.
     unsafe { transfer::object_from(item, bytes, false) }
 }
 
-unsafe extern "C-unwind" fn post(slf: Obj, object: Obj) -> Obj {
-    // SAFETY: the descriptor has checked the class; the frame owns nothing that drops.
-    unsafe {
-        let this: &Board = raw::state(slf);
-        this.post_with(|post| encoded(object, ROOM, post))
-    }
-}
-
-/// What was found, and what it is: 0 a value, 1 the failure of the task, 2 what went wrong while it was read.
-pub(super) unsafe fn read(what: What, failed: bool, bytes: *const u8) -> (Obj, u8) {
-    // SAFETY: as the callers promise: attached, and `bytes` holds what a small one says.
-    unsafe {
-        let value = decoded(what, bytes);
-        if value.is_null() {
-            (raw::caught(), 2)
-        } else {
-            (value, u8::from(failed))
-        }
-    }
-}
-
-/// A tuple of a slot, what the result is (as in `read`, or 3 for a bundle), and the result.
-unsafe fn reaped(this: &Board, slot: u32) -> Obj {
-    let mut bytes = [0; ROOM];
-    // SAFETY: the slot is finished, as the callers promise; references go to the tuple.
-    unsafe {
-        let taken = this.board().reap(slot, bytes.as_mut_ptr());
-        this.free.with(|free| free.push(slot));
-        let (value, kind) = match taken.what {
-            What::Bundle(bundle) => (bundle::outcome(bundle), 3),
-            what => read(what, taken.failed, bytes.as_ptr()),
-        };
-        if value.is_null() {
-            return value;
-        }
-        let tuple = ffi::PyTuple_New(3);
-        if tuple.is_null() {
-            raw::release(value);
-            return tuple;
-        }
-        ffi::PyTuple_SET_ITEM(tuple, 0, ffi::PyLong_FromLong(slot.into()));
-        ffi::PyTuple_SET_ITEM(tuple, 1, ffi::PyLong_FromLong(kind.into()));
-        ffi::PyTuple_SET_ITEM(tuple, 2, value);
-        tuple
-    }
-}
-
-unsafe extern "C-unwind" fn collect(slf: Obj, _: Obj) -> Obj {
-    // SAFETY: the descriptor has checked the class. The numbers are copied out before Python code runs, so nothing is
-    // owned then but the list.
-    unsafe {
-        let this: &Board = raw::state(slf);
-        let mut slots = [0_u32; SLOTS];
-        let mut n = 0;
-        this.board().collect(|slot| {
-            slots[n] = slot;
-            n += 1;
-        });
-        let list = ffi::PyList_New(0);
-        for &slot in &slots[..n] {
-            let one = reaped(this, slot);
-            if list.is_null() || one.is_null() || ffi::PyList_Append(list, one) != 0 {
-                return ptr::null_mut();
-            }
-            ffi::Py_DECREF(one);
-        }
-        list
-    }
-}
-
-unsafe extern "C-unwind" fn reap(slf: Obj, slot: Obj) -> Obj {
-    // SAFETY: as in collect.
-    unsafe {
-        let slot = raw::PyLong_AsLongLong(slot);
-        match u32::try_from(slot) {
-            Ok(slot) if (slot as usize) < SLOTS => reaped(raw::state(slf), slot),
-            _ => raw::raise(raw::value_error(), c"no such slot"),
-        }
+/// The same as a channel has it; `None` for a bundle.
+pub(super) fn item_of(what: What) -> Option<Item> {
+    match what {
+        What::Small(kind, len) => Some(Item::Small(kind, len)),
+        What::Large(kind, offset, len) => Some(Item::Large(kind, Payload { offset, len })),
+        What::Bundle(_) => None,
     }
 }
 
@@ -420,9 +309,9 @@ unsafe extern "C-unwind" fn wait_done(slf: Obj, args: *const Obj, count: isize, 
         };
         let this: &Board = raw::state(slf);
         if patience == raw::Patience::Now {
-            return raw::boolean(this.board().has_done());
+            return raw::boolean(this.has_done());
         }
-        let enough = || this.news.load(Ordering::Acquire) != seen;
+        let enough = || this.news.load(Ordering::Acquire) != seen || this.desk.has_done();
         raw::wait_shared(slf, &RESULT, patience.deadline(), Enders::Unknown, |how| {
             this.board().wait_done(how, enough)
         })
@@ -439,7 +328,6 @@ unsafe extern "C-unwind" fn take(slf: Obj, _: Obj) -> Obj {
         let board = this.board();
         let mut found = board.try_take(to);
         if found.is_none() {
-            let mut closed = false;
             let forever = raw::Patience::Forever.deadline();
             let enders = object::enders(this.handle.name());
             let ended = raw::wait_shared(slf, &IDLE, forever, enders, |how| match board.take(to, how) {
@@ -448,29 +336,23 @@ unsafe extern "C-unwind" fn take(slf: Obj, _: Obj) -> Obj {
                     Ok(true)
                 }
                 Err(pool::Ended::Stopped(stopped)) => Err(stopped),
-                Err(_) => {
-                    closed = true;
-                    Ok(false)
-                }
+                Err(_) => Ok(false),
             });
-            if let Some(taken) = found {
-                // Whatever a signal has raised meanwhile concerns the task.
-                this.current.store(taken.slot, Ordering::Relaxed);
-            }
-            if !matches!(ended, Ended::Yes) && ended.or_raise().is_none() {
+            if found.is_none() && ended.or_raise().is_none() {
                 return ptr::null_mut();
-            }
-            if closed {
-                return raw::none();
             }
         }
         match found {
             Some(taken) => {
+                let bundle = match taken.what {
+                    What::Bundle(bundle) => Some(bundle),
+                    _ => None,
+                };
+                this.bundle.with(|current| *current = bundle);
                 this.current.store(taken.slot, Ordering::Relaxed);
                 let tally = this.tally();
                 add_to(&tally.waiting, this.lap());
-                if let What::Bundle(bundle) = taken.what {
-                    this.bundle.with(|current| *current = Some(bundle));
+                if let Some(bundle) = bundle {
                     return ffi::PyLong_FromLong(bundle.mode().into());
                 }
                 add_to(&tally.bytes, taken.what.len());
@@ -495,10 +377,9 @@ unsafe extern "C-unwind" fn finish(slf: Obj, args: *const Obj, count: isize, key
         };
         let bell = raw::PyLong_AsLongLong(bell) as i32;
         let this: &Board = raw::state(slf);
-        let slot = this.current.load(Ordering::Relaxed);
-        if slot == NONE {
-            return raw::raise(raw::runtime_error(), c"no task has been taken");
-        }
+        let Some(slot) = this.current().filter(|_| this.bundle().is_none()) else {
+            return raw::raise(raw::runtime_error(), c"no task has been taken that goes alone");
+        };
         this.note(Stage::Ended);
         let done = encoded(value, ROOM, |thing| {
             this.finish_with(slot, thing, failed, bell);
@@ -511,25 +392,6 @@ pub fn add(py: Python<'_>) -> PyResult<()> {
     raw::attach::<Board>(
         py,
         &[
-            Method::One(
-                c"post",
-                post,
-                c"post($self, task, /)\n--\n\n\
-Post a task for any worker; return its slot, or None if the board is full. Raises what pickling raises. O(size).",
-            ),
-            Method::NoArgs(
-                c"collect",
-                collect,
-                c"collect($self, /)\n--\n\nReap every finished slot: a list of (slot, kind, value), oldest first.\n\n\
-kind: 0 for a value, 1 for the failure of the task, 2 for what was raised while the result was read, 3 for a bundle: \
-(first, values, begun, nanoseconds, bytes, odd): the values are those of the tasks from number first on that have ended,\n\
-and odd is a list of (number, kind, value) for those of them that are None.",
-            ),
-            Method::One(
-                c"reap",
-                reap,
-                c"reap($self, slot, /)\n--\n\nReap one slot that collect_from_the_dead() has named, as collect() does.",
-            ),
             Method::Fast(
                 c"wait_done",
                 wait_done,
@@ -550,5 +412,6 @@ Give back the result of the task that was taken last. Raises what pickling raise
             ),
         ],
     )?;
+    master::add(py)?;
     bundle::add(py)
 }

@@ -1,10 +1,12 @@
 //! Handles of shared objects: made, pickled as three numbers, taken up elsewhere.
 
+use crate::raw::{self, Obj};
 use phalanx::shm::{Handle, Name, Stale, tree};
 use phalanx::wait::Enders;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use std::ptr;
 
 /// Makes sure that this process is known in an arena.
 pub fn join_tree() -> PyResult<()> {
@@ -31,6 +33,41 @@ pub fn io_error(error: std::io::Error) -> PyErr {
     match error.raw_os_error() {
         Some(number) => os_error(number),
         None => error.into(),
+    }
+}
+
+/// An object that was made, owned, or null with its exception set.
+pub fn pointer<T>(made: PyResult<Bound<'_, T>>) -> Obj {
+    match made {
+        Ok(object) => object.into_ptr(),
+        Err(error) => {
+            // SAFETY: who has just tried to make an object is attached.
+            error.restore(unsafe { Python::assume_attached() });
+            ptr::null_mut()
+        }
+    }
+}
+
+/// A tuple of owned references. Null: one of them was, or there is no memory.
+///
+/// # Safety
+/// Attached; live objects, or nulls with an exception set.
+pub unsafe fn tuple<const N: usize>(items: [Obj; N]) -> Obj {
+    // SAFETY: as the caller promises; the references go to the tuple.
+    unsafe {
+        let tuple = if items.contains(&ptr::null_mut()) {
+            ptr::null_mut()
+        } else {
+            ffi::PyTuple_New(N.cast_signed())
+        };
+        for (at, item) in items.into_iter().enumerate() {
+            if tuple.is_null() {
+                raw::release(item);
+            } else {
+                ffi::PyTuple_SET_ITEM(tuple, at.cast_signed(), item);
+            }
+        }
+        tuple
     }
 }
 

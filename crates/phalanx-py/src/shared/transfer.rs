@@ -422,18 +422,51 @@ pub unsafe fn object_from(item: Item, to: *const u8, bytes_wanted: bool) -> Obj 
                     codec::decode(kind, bytes)
                 }
             }
-            Item::Large(kind, payload) => large(kind, payload, bytes_wanted),
+            Item::Large(kind, payload) => large(kind, payload, bytes_wanted, None),
         }
     }
 }
 
+/// As [`object_from`], tried twice in a thread in which signal handlers run: what reading raises only the first time was
+/// raised by one of them, and goes to `stray`, owned.
+///
+/// # Safety
+/// As [`object_from`].
+pub unsafe fn object_surely(item: Item, to: *const u8, stray: &mut Obj) -> Obj {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match item {
+            Item::Small(..) => surely(Some(stray), || object_from(item, to, false)),
+            Item::Large(kind, payload) => large(kind, payload, false, Some(stray)),
+        }
+    }
+}
+
+unsafe fn surely(stray: Option<&mut Obj>, decode: impl Fn() -> Obj) -> Obj {
+    let object = decode();
+    let Some(stray) = stray.filter(|_| object.is_null() && raw::is_main()) else {
+        return object;
+    };
+    // SAFETY: attached, as the callers promise; an exception is set, and is ours then.
+    unsafe {
+        let first = raw::caught();
+        let object = decode();
+        if object.is_null() {
+            raw::release(first);
+        } else {
+            *stray = first;
+        }
+        object
+    }
+}
+
 #[cold]
-unsafe fn large(kind: u8, payload: Payload, bytes_wanted: bool) -> Obj {
+unsafe fn large(kind: u8, payload: Payload, bytes_wanted: bool, stray: Option<&mut Obj>) -> Obj {
     // SAFETY: the block is ours. Its bytes are read before it goes back, or the object that exports them keeps it.
     unsafe {
         let mapped = payload.len >= MAPPED && kind == codec::PICKLED_BUFFERS && !bytes_wanted;
         if mapped && let Some((owner, bytes)) = block::block(Python::assume_attached(), payload) {
-            let object = codec::decode_block(kind, &*bytes, owner);
+            let object = surely(stray, || codec::decode_block(kind, &*bytes, owner));
             // The block stays as long as a view of it, its riders do not.
             riders::unload(payload.offset);
             raw::release(owner);
@@ -462,7 +495,7 @@ unsafe fn large(kind: u8, payload: Payload, bytes_wanted: bool) -> Obj {
         let object = if bytes_wanted {
             codec::as_bytes_message(kind, bytes)
         } else {
-            codec::decode(kind, bytes)
+            surely(stray, || codec::decode(kind, bytes))
         };
         heap::free(payload.offset);
         object

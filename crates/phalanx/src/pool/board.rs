@@ -3,7 +3,7 @@
 use super::bundle::Bundled;
 use super::cargo::{Cargo, Thing, What};
 use super::event::{Event, Note, Stage};
-use crate::prim::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::prim::{AtomicU32, AtomicU64, Ordering, fence, fence_after_exchange};
 use crate::shm::heap::Full;
 use crate::shm::point::{Point, reach};
 use crate::shm::{self, Handle, tree};
@@ -192,9 +192,33 @@ impl Board {
         });
     }
 
-    /// Is there room for one more position? A slot that is long in a worker's hands does not stand in the way.
+    /// Is there room for one more position? A slot that is long in a worker's hands does not stand in the way, nor one that
+    /// was revoked.
     pub fn has_room(&self) -> bool {
-        self.tail.load(Ordering::Relaxed) - self.head.0.load(Ordering::Acquire) < SLOTS as u64
+        let room = || self.tail.load(Ordering::Relaxed) - self.head.0.load(Ordering::Acquire) < SLOTS as u64;
+        room() || {
+            self.pass_over();
+            room()
+        }
+    }
+
+    /// Moves `head` over positions whose tasks were revoked: a worker does that too, but it may be long until one comes by.
+    #[cold]
+    fn pass_over(&self) {
+        loop {
+            let head = self.head.0.load(Ordering::Acquire);
+            if head >= self.tail.load(Ordering::Acquire) {
+                return;
+            }
+            let slot = self.order[head as usize % SLOTS].load(Ordering::Relaxed);
+            if self.slots[slot as usize % SLOTS].state.load(Ordering::Acquire) & PHASE == READY {
+                return;
+            }
+            let _ = self
+                .head
+                .0
+                .compare_exchange(head, head + 1, Ordering::AcqRel, Ordering::Relaxed);
+        }
     }
 
     /// Takes back a task that no worker has taken. `true`: its slot is free, and what was in it is freed.
@@ -258,14 +282,14 @@ impl Board {
         let mut next = self.done.0.swap(0, Ordering::Acquire);
         let mut back = 0;
         while next != 0 {
-            let slot = &self.slots[next as usize - 1];
+            let slot = &self.slots[(next as usize - 1) % SLOTS];
             let further = slot.next.load(Ordering::Relaxed);
             slot.next.store(back, Ordering::Relaxed);
             back = next;
             next = further;
         }
         while back != 0 {
-            let slot = back - 1;
+            let slot = (back - 1) % SLOTS as u32;
             back = self.slots[slot as usize].next.load(Ordering::Relaxed);
             each(slot);
         }
@@ -305,7 +329,11 @@ impl Board {
             .collect();
         // Only now: what they pushed before they died is on the stack, and they push no more.
         let mut estate = Estate::default();
-        self.collect(|slot| estate.finished.push(slot));
+        let mut collected = [false; SLOTS];
+        self.collect(|slot| {
+            collected[slot as usize] = true;
+            estate.finished.push(slot);
+        });
         for (at, slot) in (0..).zip(&self.slots) {
             let Some(worker) = held(slot).filter(|worker| dead.contains(worker)) else {
                 continue;
@@ -316,7 +344,7 @@ impl Board {
                 event: slot.note.get(),
             };
             if slot.state.load(Ordering::Acquire) & PHASE == DONE {
-                if !estate.finished.contains(&at) {
+                if !collected[at as usize] {
                     estate.finished.push(at);
                 }
             } else if slot.cargo.bundle().is_some() {
@@ -340,8 +368,14 @@ impl Board {
     pub fn heed(&self, on: bool, bell: i32) {
         if on {
             self.heed.fetch_add(1, Ordering::SeqCst);
-        } else if self.heed.fetch_sub(1, Ordering::SeqCst) == 1 && self.has_done() {
-            self.ring(bell);
+            // SYNC(heed): pairs with the fence in finish. Either we see what was pushed or its worker sees us.
+            fence_after_exchange();
+        } else if self.heed.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // SYNC(heed): as above.
+            fence_after_exchange();
+            if self.has_done() {
+                self.ring(bell);
+            }
         }
     }
 
@@ -354,7 +388,7 @@ impl Board {
         if ready() || wait::shared::spin_until(|| ready().then_some(())).is_some() {
             return Ok(true);
         }
-        // SYNC(heed): `heed` was raised by a sequentially consistent exchange before this look at the stack.
+        // SYNC(heed): a fence lies between the raising of `heed` and this look at the stack.
         match wait::Shared::park(wait::key_of(&self.heed), how, None, || !ready()) {
             Wakeup::Unparked(_) | Wakeup::Invalid => Ok(true),
             Wakeup::TimedOut => Ok(ready()),
@@ -473,12 +507,19 @@ impl Board {
         self.slots[slot as usize % SLOTS].note.set(stage);
     }
 
+    /// Is the task in `slot` in the hands of this process? Not in those of a child that it has forked.
+    #[inline]
+    pub fn is_mine(&self, slot: u32) -> bool {
+        let mine = u64::from(tree::number()) << 32 | TAKEN;
+        self.slots[slot as usize % SLOTS].state.load(Ordering::Relaxed) == mine
+    }
+
     /// Gives back the result of the task of a bundle that was begun last.
     pub fn give(&self, bundle: Bundled, thing: Thing<'_>, failed: bool) {
         bundle.give(thing, failed, self.object());
     }
 
-    /// Gives back the result of the task in `slot`, which this worker has taken, and wakes the master.
+    /// Gives back the result of the task in `slot`, which this worker has taken ([`Board::is_mine`]), and wakes the master.
     pub fn finish(&self, slot: u32, thing: Thing<'_>, failed: bool, bell: i32) {
         let there = &self.slots[slot as usize % SLOTS];
         // SAFETY: a slot that was taken is this worker's.

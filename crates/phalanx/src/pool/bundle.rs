@@ -126,21 +126,32 @@ impl Bundled {
         Outcome {
             read: head.read.load(Ordering::Relaxed) as usize,
             // SYNC(given): pairs with the Release store in give.
-            given: (head.given.load(Ordering::Acquire) as usize).min(self.many()),
+            given: head.given.load(Ordering::Acquire) as usize,
             begun: both(head.cursor.load(Ordering::Acquire)).0.min(self.many()),
             spent: head.spent.load(Ordering::Relaxed),
             bytes: head.bytes.load(Ordering::Relaxed),
         }
     }
 
-    /// Reads the first result that has not been read, and whether it is a failure; small ones are copied to `to`.
+    /// Is there a result that has not been read?
+    pub fn has_news(self) -> bool {
+        let Outcome { read, given, .. } = self.outcome();
+        read < given
+    }
+
+    /// Reads the first result that has not been read, and whether it is a failure; small ones are copied to `to`. `None`:
+    /// there is none.
     ///
     /// # Safety
-    /// The outcome's `read` is less than its `given`; `to` is valid for [`CELL`] bytes. One thread at a time.
-    pub unsafe fn result(self, to: *mut u8) -> (What, bool) {
-        let at = self.head().read.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the worker has no business with a cell that it has given, as the caller promises it has.
-        unsafe { self.cell(at as usize).read(to) }
+    /// `to` is valid for [`CELL`] bytes. One thread at a time.
+    pub unsafe fn result(self, to: *mut u8) -> Option<(What, bool)> {
+        let Outcome { read, given, .. } = self.outcome();
+        if read >= given.min(self.many()) {
+            return None;
+        }
+        self.head().read.store(read as u32 + 1, Ordering::Relaxed);
+        // SAFETY: the worker has no business with a cell that it has given; `to` is as the caller promises.
+        Some(unsafe { self.cell(read).read(to) })
     }
 
     /// Frees it, with what nobody has read. It is the caller's.
@@ -206,7 +217,8 @@ impl Bundled {
     pub(super) fn give(self, thing: Thing<'_>, failed: bool, whole: u64) {
         let head = self.head();
         let at = head.given.load(Ordering::Relaxed);
-        if at as usize >= self.many() {
+        // Nothing is given for a task that was not begun: it is somebody else's.
+        if at as usize >= both(head.cursor.load(Ordering::Relaxed)).0.min(self.many()) {
             return;
         }
         // SAFETY: the cell is this worker's since begin.

@@ -123,9 +123,13 @@ impl<const N: usize> Cargo<N> {
         } else if what & BUNDLED != 0 {
             What::Bundle(Bundled(self.block.load(Ordering::Relaxed)))
         } else {
-            let block = self.block.swap(0, Ordering::Relaxed);
-            heap::take_over(block);
-            What::Large(kind, block, len)
+            match self.block.swap(0, Ordering::Relaxed) {
+                0 => What::Small(kind, 0), // it was read before
+                block => {
+                    heap::take_over(block);
+                    What::Large(kind, block, len)
+                }
+            }
         };
         (found, what & FAILED != 0)
     }

@@ -1,7 +1,7 @@
 //! Blocks of shared memory. Whatever instruction a process is killed at, the heap is valid: see the README.
 
 use super::arena::{Arena, arena};
-use super::layout::{Block, CLASSES, HEAP, LARGE, Slab, UNIT, ZONES};
+use super::layout::{Block, CLASSES, HEAP, Header, LARGE, Slab, UNIT, ZONES};
 use super::point::{self, Point};
 use super::{riders, tree};
 use crate::prim::{AtomicU64, Ordering};
@@ -102,12 +102,15 @@ fn release(arena: &Arena, offset: u64, empty: bool) {
     let len = word as u32;
     let header = arena.header();
     let bytes = u64::from(len) * UNIT as u64;
-    let kept = header.retained.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    let kept = header
+        .retained
+        .fetch_add(bytes, Ordering::Relaxed)
+        .saturating_add(bytes);
     if len >= LARGE_RUN && (empty || kept > RETAINED) {
         // Behind the first page, which says whose it is until the commit.
         // SAFETY: the run is still ours by the unit table, and nobody needs its content.
         unsafe { sys::discard(arena.at(offset as usize + PAGE), bytes as usize - PAGE) };
-        header.retained.fetch_sub(bytes, Ordering::Relaxed);
+        forget_retained(header, bytes);
     }
     header.arena.with(
         || mend(arena),
@@ -239,12 +242,7 @@ fn run(arena: &Arena, size: usize, owner: u64) -> Result<u64, Full> {
             Ok(index)
         },
     )?;
-    let bytes = u64::from(len) * UNIT as u64;
-    let _ = header
-        .retained
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| {
-            Some(kept.saturating_sub(bytes))
-        });
+    forget_retained(header, u64::from(len) * UNIT as u64);
     let offset = Arena::unit_offset(index);
     if zone == 1 {
         // Only what was asked for: the rest of the run may never be touched.
@@ -257,6 +255,15 @@ fn run(arena: &Arena, size: usize, owner: u64) -> Result<u64, Full> {
         unsafe { sys::populate(arena.at(offset as usize), len) };
     }
     Ok(offset)
+}
+
+/// So many bytes of those that were kept are so no longer.
+fn forget_retained(header: &Header, bytes: u64) {
+    let _ = header
+        .retained
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| {
+            Some(kept.saturating_sub(bytes))
+        });
 }
 
 fn zone_of(arena: &Arena, index: u32) -> usize {

@@ -143,7 +143,19 @@ pub unsafe fn welcome_huge_pages(from: *mut u8, len: usize) {
 
 /// Gives the range of `file` real pages.
 pub fn allocate(file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<(), Errno> {
-    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, offset, len)
+    let some = |offset, len| rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, offset, len);
+    match some(offset, len) {
+        // Older kernels leave off at any signal, and undo what was done: little by little then.
+        Err(Errno::INTR) => (0..len).step_by(1 << 20).try_for_each(|at| {
+            loop {
+                match some(offset + at, (len - at).min(1 << 20)) {
+                    Err(Errno::INTR) => {}
+                    ended => return ended,
+                }
+            }
+        }),
+        ended => ended,
+    }
 }
 
 /// Maps the pages of a range for writing at once, which costs less than a fault for each.

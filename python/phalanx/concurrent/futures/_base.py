@@ -7,7 +7,7 @@ from time import monotonic
 from types import GenericAlias
 
 from phalanx import _core
-from phalanx.threading import Condition, Event
+from phalanx.threading import Condition, Event, Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ class _SharedName:
     def __get__(self, future: Any, owner: type | None = None) -> Any:
         if future is None:
             return self
-        # First all three are there, then the changes go by way of them. `setdefault` is one step for any thread.
+        # First: whoever is interrupted comes here again. `setdefault` is one step for any thread.
+        future._share()
         for name, make in _SHARED.items():
             future.__dict__.setdefault(name, make())
-        future._share()
         return future.__dict__[self._name]
 
 
@@ -78,18 +78,51 @@ _core._set_future_parts(
 )
 
 
-def _watch(futures: Iterable[Any], return_when: str) -> Any:
-    """A waiter of the standard library's kind in each future, with an event that goes through the door."""
-    waiter: Any = _std._create_and_install_waiters(futures, return_when)  # type: ignore[attr-defined]
-    waiter.event = Event()
-    return waiter
+class _Waiter:
+    """What futures tell of their ends. The standard library locks all of them to count; this one counts later."""
+
+    def __init__(self) -> None:
+        self.event: Any = Event()
+        self.lock = Lock()
+        self.finished_futures: list[Any] = []
+        self._enough: Any = bool
+
+    def _add(self, future: Any) -> None:
+        with self.lock:
+            self.finished_futures.append(future)
+            if self._enough(self.finished_futures):
+                self.event.set()
+
+    add_result = add_exception = add_cancelled = _add
+
+    def until(self, enough: Any) -> None:
+        """Set the event once `enough(finished_futures)`."""
+        with self.lock:
+            self._enough = enough
+            if enough(self.finished_futures):
+                self.event.set()
+
+    def watch(self, futures: Iterable[Any]) -> list[Any]:
+        """Be told of these; those that have ended already are returned."""
+        ended = []
+        for future in futures:
+            with future._condition:
+                if future._state in _DONE:
+                    ended.append(future)
+                else:
+                    future._waiters.append(self)
+        return ended
+
+    def leave(self, futures: Iterable[Any]) -> None:
+        """Be told no more."""
+        for future in futures:
+            with future._condition:
+                if self in future._waiters:
+                    future._waiters.remove(self)
 
 
-def _unwatch(futures: Iterable[Any], waiter: Any) -> None:
-    for future in futures:
-        with future._condition:
-            if waiter in future._waiters:
-                future._waiters.remove(waiter)
+def _has_failed(future: Any) -> bool:
+    return not future.cancelled() and future._exception is not None
 
 
 def wait(fs: Iterable[Any], timeout: float | None = None, return_when: str = _std.ALL_COMPLETED) -> Any:
@@ -99,21 +132,24 @@ def wait(fs: Iterable[Any], timeout: float | None = None, return_when: str = _st
     first that raised, or all) or `ALL_COMPLETED`; anything else raises ValueError. O(n) in the number of futures.
     """
     futures = set(fs)
-    with _std._AcquireFutures(futures):
-        done = {future for future in futures if future._state in _DONE}
-        left = futures - done
-        enough = not left
-        if return_when == _std.FIRST_COMPLETED:
-            enough = enough or bool(done)
-        elif return_when == _std.FIRST_EXCEPTION:
-            enough = enough or any(not future.cancelled() and future._exception is not None for future in done)
-        if enough:
-            return _std.DoneAndNotDoneFutures(done, left)
-        waiter = _watch(left, return_when)
+    if return_when not in (_std.FIRST_COMPLETED, _std.FIRST_EXCEPTION, _std.ALL_COMPLETED):
+        raise ValueError(f"Invalid return condition: {return_when!r}")
+    waiter = _Waiter()
     try:
+        done = set(waiter.watch(futures))
+        left = len(futures) - len(done)
+
+        def enough(finished: list[Any]) -> bool:
+            if len(finished) >= left:
+                return True
+            if return_when == _std.FIRST_COMPLETED:
+                return bool(done or finished)
+            return return_when == _std.FIRST_EXCEPTION and any(map(_has_failed, (*done, *finished[-1:])))
+
+        waiter.until(enough)
         waiter.event.wait(timeout)
     finally:
-        _unwatch(left, waiter)
+        waiter.leave(futures)
     done.update(waiter.finished_futures)
     return _std.DoneAndNotDoneFutures(done, futures - done)
 
@@ -127,11 +163,11 @@ def as_completed(fs: Iterable[Any], timeout: float | None = None) -> Iterator[An
     left = set(fs)
     del fs  # a list of the caller's would keep every result
     total = len(left)
-    with _std._AcquireFutures(left):
-        ended = [future for future in left if future._state in _DONE]
-        left.difference_update(ended)
-        waiter = _watch(left, _std._AS_COMPLETED)  # type: ignore[attr-defined]
+    waiter = _Waiter()
+    waiter.until(bool)
     try:
+        ended = waiter.watch(left)
+        left.difference_update(ended)
         while ended or left:
             ended.reverse()
             while ended:
@@ -155,4 +191,4 @@ def as_completed(fs: Iterable[Any], timeout: float | None = None) -> Iterator[An
                 waiter.event.clear()
             left.difference_update(ended)
     finally:
-        _unwatch(left, waiter)
+        waiter.leave(left)

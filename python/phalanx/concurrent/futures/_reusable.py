@@ -9,6 +9,7 @@ from time import monotonic
 
 from phalanx.concurrent.futures.process import ProcessPoolExecutor
 from phalanx.multiprocessing._crew import processors
+from phalanx.threading import Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ class ReusableExecutor(ProcessPoolExecutor):
         self._threads = threads
         self._timeout = timeout
         self._used = monotonic()
-        self._over = threading.Event()
+        self._over = Event()
 
     def _begin(self) -> Crew:
+        self._used = monotonic()
         self._processes = {}
         crew = super()._begin()
         if self._timeout is not None:
@@ -81,7 +83,7 @@ class ReusableExecutor(ProcessPoolExecutor):
             return left
 
 
-def _watch(reference: Any, crew: Crew, over: threading.Event, left: float) -> None:
+def _watch(reference: Any, crew: Crew, over: Event, left: float) -> None:
     # An executor that nobody holds ends by itself.
     while (executor := reference()) is not None:
         left = executor._rest(crew)

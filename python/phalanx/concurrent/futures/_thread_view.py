@@ -97,8 +97,9 @@ class _Progress:
     def _count(self, _: Any) -> None:
         with self._guard:
             self._ended += 1
-            if self._note is not None:
-                self._note(self._ended)
+            ended = self._ended
+        if self._note is not None:  # without the guard: it may end other calls
+            self._note(ended)
 
 
 def _end(future: Future, value: Any, *, failed: bool) -> None:
@@ -113,7 +114,7 @@ def _call(outer: Future, limit: float, what: str, fn: Any, args: Any, kwargs: An
     if not outer.set_running_or_notify_cancel():
         return
     late = TaskTimeout(f"{what} took longer than {limit:g} s; its thread goes on")
-    timer = threading.Timer(limit, _end, (outer, late), {"failed": True})
+    timer = threading.Timer(min(limit, threading.TIMEOUT_MAX), _end, (outer, late), {"failed": True})
     timer.daemon = True
     timer.start()
     try:

@@ -16,14 +16,15 @@ from concurrent.futures import CancelledError, InvalidStateError
 from functools import partial
 from itertools import count, islice
 from multiprocessing import util
+from operator import index
 from time import monotonic
 
 from phalanx.concurrent.futures._base import Future
 from phalanx.multiprocessing import _worker
 from phalanx.multiprocessing._crew import Crew, cancel, processors
-from phalanx.multiprocessing._job import Job
+from phalanx.multiprocessing._job import Job, in_main_thread, show
 from phalanx.multiprocessing._options import PLAIN, Options
-from phalanx.multiprocessing._travel import goes_by_value
+from phalanx.multiprocessing._travel import caused_by, goes_by_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ _register._register_atexit(_at_exit)
 os.register_at_fork(after_in_child=_in_child)
 
 
+class _Cancelled(CancelledError):
+    """A call was cancelled here. What a call has raised itself is its failure, whatever it is."""
+
+
 class ProcessFuture(Job, Future):
     """A `Future` of a process pool. `cancel(running=True)` ends a call that has begun, with its worker.
 
@@ -85,24 +90,33 @@ class ProcessFuture(Job, Future):
     _crew: Crew
     _alone = False
 
-    def _succeed(self, value: Any) -> None:
+    def _succeed(self, value: Any) -> bool:
         self._function = None  # whoever keeps results need not keep that
-        try:
-            self.set_result(value)
-        except InvalidStateError:
-            self._tell_cancelled()
+        return self._end_alone(value, False) or self._end_shared(value, self.set_result)
 
-    def _fail(self, error: BaseException, remote: str | None) -> None:
+    def _fail(self, error: BaseException, remote: str | None) -> bool:
         self._function = None
+        if isinstance(error, _Cancelled):
+            if super().cancel():
+                self._tell_cancelled()
+            return True
         if remote:
-            error.__cause__ = _RemoteTraceback(f'\n"""\n{remote}"""')
-        if isinstance(error, CancelledError) and super().cancel():
-            self._tell_cancelled()
-            return
+            caused_by(error, _RemoteTraceback(f'\n"""\n{remote}"""'))
+        return self._end_alone(error, True) or self._end_shared(error, self.set_exception)
+
+    def _end_shared(self, value: Any, end: Callable[[Any], None]) -> bool:
+        """Others wait for it, or have given callbacks: not in a thread where a signal may interrupt that."""
+        if self.done() and self._state != "CANCELLED":
+            return True
+        if in_main_thread() and self._crew.tender.thread is not None and not self._crew.over:
+            return False
         try:
-            self.set_exception(error)
+            end(value)
         except InvalidStateError:
             self._tell_cancelled()
+        except BaseException:  # raised by a callback of the program: this thread is for the other calls too
+            show()
+        return True
 
     def _tell_cancelled(self) -> None:
         # Cancelled meanwhile, or ended by the program itself, and then there is nobody to tell.
@@ -144,7 +158,7 @@ class ProcessFuture(Job, Future):
         """
         if self._ended:
             return bool(super().cancel())
-        if cancel(self._crew, self, CancelledError(), running) and not self.done():
+        if cancel(self._crew, self, _Cancelled(), running) and not self.done():
             self._crew.wait_for(self.done, 2.0)
         return self.cancelled()
 
@@ -214,6 +228,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         self._processes: Any = {}
         self._call_queue = _NoQueue()
         self._crew: Crew | None = None
+        self._shared: dict[int, Any] = {}  # what `options()` was given, for each crew of this executor
 
     @property
     def _broken(self) -> Any:
@@ -234,6 +249,8 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             by_value=_by_value(self._mp_context),
             threads=self._threads,
         )
+        for number, thing in self._shared.items():
+            crew.share(thing, number)
         # First: a forked worker that submits to this executor finds the crew that it belongs to.
         self._crew = crew
         if not self._safe_to_dynamically_spawn_children:
@@ -309,6 +326,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         chunksize: int,
         buffersize: int | None,
     ) -> Iterator[Any]:
+        chunksize = index(chunksize)
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and not isinstance(buffersize, int):
@@ -321,7 +339,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         results = one.results()
         if one.more and buffersize is None:
             # Nobody will ask for results that were thrown away: then it is all submitted, as the standard one's.
-            weakref.finalize(results, one.submit_all).atexit = False
+            weakref.finalize(results, one.submit_unused).atexit = False
         return results
 
     def options(
@@ -339,8 +357,9 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         given = Options(timeout, retries, memory, seed, progress, on_progress)
         if shared is not None:
             with self._shutdown_lock:
-                crew = self._ready()
-            given.share(crew.share(shared), shared)
+                number = self._ready().share(shared)
+                self._shared[number] = shared
+            given.share(number, shared)
         return ExecutorView(self, given)
 
     def statistics(self) -> list[dict[str, Any]]:
@@ -363,7 +382,7 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
         if crew is not None:
             if cancel_futures:
                 for job in crew.waiting():
-                    cancel(crew, job, CancelledError())
+                    cancel(crew, job, _Cancelled())
             crew.close()
             if wait:
                 crew.join()
@@ -375,6 +394,9 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             # Ctrl-C in a terminal is for the workers too: nobody finishes what they had begun.
             self.terminate_workers()
         self.shutdown()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object: its workers belong to this process")
 
     def terminate_workers(self) -> None:
         """End the workers by SIGTERM. Whoever waits for a call gets BrokenProcessPool."""
@@ -434,6 +456,8 @@ class _Map:
         self._end = None if timeout is None else timeout + monotonic()
         self._chunks = chunksize > 1
         self._guard = threading.RLock()
+        self._counting = threading.Lock()
+        self._asked = False  # for results
         self._futures: deque[Any] = deque()
         self._error: BaseException | None = None
         self._bounded = buffersize is not None
@@ -461,24 +485,28 @@ class _Map:
     def _submit(self, n: int) -> None:
         """Submit so many more calls, as far as there are any."""
         with self._guard:
-            for _ in range(n):
-                if not self.more:
-                    return
-                call = next(self._calls, None)
-                if call is None:
-                    self._close()
-                    return
-                future, items = call
-                self._futures.append(future)
-                self._items += items
-                if self._note is not None:
-                    future.add_done_callback(partial(self._count, items))
+            self._submit_some(n)
+
+    def _submit_some(self, n: int) -> None:
+        for _ in range(n):
+            if not self.more:
+                return
+            call = next(self._calls, None)
+            if call is None:
+                self._close()
+                return
+            future, items = call
+            self._futures.append(future)
+            self._items += items
+            if self._note is not None:
+                future.add_done_callback(partial(self._count, items))
 
     def _count(self, items: int, _: Any) -> None:
-        with self._guard:
+        with self._counting:
             self._noted += items
-            if self._note is not None:
-                self._note(self._noted)
+            noted = self._noted
+        if self._note is not None:  # without a lock: it may wait for whoever asks for the results
+            self._note(noted)
 
     def _close(self) -> None:
         self.more = False
@@ -498,6 +526,11 @@ class _Map:
                 if not isinstance(error, Exception):
                     raise
 
+    def submit_unused(self) -> None:
+        """Submit the rest if nobody has asked for a result, and nobody will."""
+        if not self._asked:
+            self.submit_all()
+
     def drop(self) -> None:
         """Submit nothing more."""
         with self._guard:
@@ -506,6 +539,7 @@ class _Map:
     def results(self) -> Iterator[Any]:
         """The results in order. What has not begun is cancelled when the iterator goes."""
         # No name here stands for a result while the caller has it: it goes as soon as the caller lets it go.
+        self._asked = True
         try:
             while self._futures:
                 if self._chunks:

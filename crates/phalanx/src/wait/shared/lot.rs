@@ -2,7 +2,7 @@
 
 use super::take_at;
 use crate::prim::{AtomicU32, AtomicU64, Guarded, Ordering};
-use crate::shm::{self, Arena, Guard, LOT_BYTES, tree};
+use crate::shm::{self, Arena, Guard, LOT_BYTES, SEATS, tree};
 use crate::sys;
 
 pub(super) const WAITING: u32 = 0;
@@ -15,7 +15,7 @@ pub(super) const NOTIFIED: u32 = 1 << 31;
 pub(super) const BUCKETS: usize = 256;
 pub(super) const NODES: usize = 4096;
 /// So many a process keeps for its next waits. Few, or idle processes would have them all.
-const KEPT: usize = 8;
+const KEPT: usize = 3;
 
 pub(super) const TIMED: u32 = 1 << 8;
 /// Of `flags`: the enders are one process, not the holders of an object.
@@ -71,7 +71,7 @@ pub(super) struct Lot {
     nodes: [Node; NODES],
 }
 
-const _: () = assert!(size_of::<Lot>() <= LOT_BYTES && size_of::<Node>() == 256);
+const _: () = assert!(size_of::<Lot>() <= LOT_BYTES && size_of::<Node>() == 256 && KEPT * SEATS < NODES);
 
 /// Nodes of this process that no thread uses now.
 pub(super) static SPARE: Guarded<Spare> = Guarded::new(Spare {
