@@ -169,7 +169,7 @@ class Crew(Log):
             return
         if again and self._has(job):
             return
-        if self._backlog or (not job._alone and self.bundles and len(self._jobs) >= self._enough):
+        if self._backlog.jobs or (not job._alone and self.bundles and len(self._jobs) >= self._enough):
             self._hold_back(job)
         else:
             self._hand_in(job)
@@ -185,7 +185,7 @@ class Crew(Log):
         parcel, stray = self._parcel(job)
         with self._lock:
             self._refuse()
-            posted = parcel is not None and not self._backlog and self._post(parcel, job)
+            posted = parcel is not None and not self._backlog.jobs and self._post(parcel, job)
             if parcel is not None and not posted:
                 self._backlog.add(job)
         if not posted:
@@ -482,8 +482,6 @@ class Crew(Log):
                 "hint: wait for it there, or submit it here"
             )
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._backlog and not (self._full and self._jobs):
-            self._fill()  # whoever came last may have been interrupted
         if self._may_collect():
             try:
                 # First thing inside: for signals one step with the beginning of the block.
@@ -493,12 +491,19 @@ class Crew(Log):
                 self.board.heed(False, self.tender.bell)
             if ended is not None:
                 return ended
+        self._resume()
         with self._told:
             return self._told.wait_for(done, None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+    def _resume(self) -> None:
+        """Whoever came last may have been interrupted before anything was posted."""
+        if self._backlog.jobs and not (self._full and self._jobs):
+            self._fill()
 
     def _collect_until(self, done: Callable[[], bool], deadline: float | None) -> bool | None:
         """None: only the tender may collect from now on."""
         board = self.board
+        self._resume()
         while self._may_collect():
             seen = board.news
             self.collect()

@@ -56,7 +56,8 @@ class Tender:
         self._tick = _TICK
         self.held: set[Any] = set()  # those who hold tasks back until a bundle is full: `flush()` posts them
         self.beating = False  # it looks at bundles
-        self.looking = False  # it will look by itself, soon or late
+        self.looking = True  # it will look by itself, soon or late
+        self._awake = True  # something has happened since it slept last
         self._kill_at: float | None = None
         self._hire_at: float | None = None
         self._failures = 0  # to start a worker, in a row
@@ -139,7 +140,9 @@ class Tender:
                 watched[file] = worker, pidfd
                 poll.register(file, select.POLLIN)
         if crew.board.doze():
-            for file, _ in poll.poll(self._how_long(crew)):
+            events = poll.poll(self._how_long(crew))
+            self._awake = bool(events)
+            for file, _ in events:
                 if file in watched:
                     poll.unregister(file)
                     worker, pidfd = watched.pop(file)
@@ -176,7 +179,7 @@ class Tender:
             waits.append(_BEAT)
         if self._limited:
             waits.append(self._tick)
-        if crew.posted:
+        if crew.posted or self._awake:
             waits.append(_SLOW)
         self.looking = bool(waits)
         return max(0.0, min(waits)) * 1000 if waits else None
