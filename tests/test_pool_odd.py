@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from itertools import count
 from typing import Any
 
@@ -550,3 +550,27 @@ def test_cancelled_calls_leave_room_for_others(tmp_path: Any) -> None:
     program.write_text(REVOKED)
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=55)
     assert (done.stdout, done.stderr) == ("1095 1 [1095, 1096, 1097, 1098, 1099]\n", ""), done.stderr
+
+
+def test_two_threads_may_tell_that_a_call_was_cancelled() -> None:
+    errors: list[BaseException] = []
+    with ProcessPoolExecutor(1, CTX) as executor:
+        executor.submit(same, 1).result(20)
+        future: Any = type(executor.submit(same, 1))(0, same, (1,))
+        future._crew = executor._crew
+        assert future.cancel() is False  # it was never handed in
+        Future.cancel(future)
+
+        def tell() -> None:
+            try:
+                future._tell_cancelled()
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=tell)
+        with future._condition:
+            thread.start()
+            thread.join(0.1)  # it waits for the condition, whatever it has seen before
+            future.set_running_or_notify_cancel()
+        thread.join(20)
+    assert not errors and not thread.is_alive()

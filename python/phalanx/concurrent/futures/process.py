@@ -120,8 +120,10 @@ class ProcessFuture(Job, Future):
 
     def _tell_cancelled(self) -> None:
         # Cancelled meanwhile, or ended by the program itself, and then there is nobody to tell.
-        if self._state == "CANCELLED":
-            self.set_running_or_notify_cancel()
+        # Whoever cancels and whoever reads the log may both come here.
+        with self._condition:
+            if self._state == "CANCELLED":
+                self.set_running_or_notify_cancel()
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Have `fn(future)` called when the call ends, in the thread of the pool; at once if it has ended."""
