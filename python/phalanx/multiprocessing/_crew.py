@@ -17,7 +17,7 @@ from collections import deque
 from phalanx import _core
 from phalanx.multiprocessing import _blas, _travel, _worker
 from phalanx.multiprocessing._bundles import Backlog, Bundle
-from phalanx.multiprocessing._job import Job, in_main_thread
+from phalanx.multiprocessing._job import Job, in_main_thread, surely
 from phalanx.multiprocessing._log import CUT, DROPPED, GONE, REVOKED, Log
 from phalanx.multiprocessing._staff import Staff, stop
 from phalanx.multiprocessing._tender import Tender
@@ -292,21 +292,11 @@ class Crew(Log):
                 return stray
 
     def _parcel(self, job: Job) -> tuple[Any, BaseException | None]:
-        """What is to be posted for a job, or None if it cannot be; and what a signal handler has raised meanwhile.
-
-        In the thread in which those run it is tried twice: what is raised twice was raised by pickling.
-        """
-        try:
-            return self._packed(job), None
-        except BaseException as error:
-            first = error
-        if in_main_thread():
-            try:
-                return self._packed(job), first
-            except BaseException as error:
-                first = error
-        self._unpackable(job, first)
-        return None, None
+        """What is to be posted for a job, or None if it cannot be; and what a signal handler has raised meanwhile."""
+        parcel, error, stray = surely(self._packed, job)
+        if error is not None:
+            self._unpackable(job, error)
+        return parcel, stray
 
     def _packed(self, job: Job) -> Any:
         if isinstance(job, Bundle):

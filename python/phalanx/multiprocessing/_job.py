@@ -94,20 +94,20 @@ def in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def surely(deed: Callable[[], _T]) -> tuple[_T | None, BaseException | None, BaseException | None]:
-    """What `deed()` returns, what it raises, and what a signal handler has raised meanwhile.
+def surely(deed: Callable[..., _T], *args: Any) -> tuple[_T | None, BaseException | None, BaseException | None]:
+    """What `deed(*args)` returns, what it raises, and what a signal handler has raised meanwhile.
 
     In the thread in which those run it is tried twice: what is raised twice is its own. What this raises itself is a
     signal handler's.
     """
     try:
-        return deed(), None, None
+        return deed(*args), None, None
     except BaseException as error:
         first = error
     if not in_main_thread():
         return None, first, None
     try:
-        return deed(), None, first
+        return deed(*args), None, first
     except BaseException as error:
         return None, error, None
 

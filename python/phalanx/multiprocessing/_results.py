@@ -8,7 +8,6 @@ import threading
 import weakref
 from collections import deque
 from concurrent.futures import CancelledError
-from functools import partial
 from multiprocessing import TimeoutError
 from types import GenericAlias
 
@@ -279,7 +278,7 @@ class MapResult(AsyncResult):
             if self._pace is not None and n > 1 and self._open >= _AHEAD * self._workers:
                 return False
             nothing = [None] * n
-            job, error, stray = surely(partial(self._job_of, start, n))
+            job, error, stray = surely(self._job_of, start, n)
             if error is not None:  # an item of a starmap that is not iterable
                 self._error = self._error or error
                 self._next += n
