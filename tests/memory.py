@@ -17,7 +17,8 @@ def through_pickle(obj: Any) -> Any:
 
 
 def used() -> int:
-    """Bytes of the arena that are in use."""
-    gc.collect()
+    """Bytes of the arena that are in use, once there is no garbage left: a pool in a cycle takes two collections."""
+    while gc.collect():
+        pass
     bytes_in_use, _ = core.shared_usage()
     return int(bytes_in_use)
