@@ -7,6 +7,7 @@ import gc
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -105,6 +106,39 @@ def test_a_worker_that_closes_every_descriptor_works_on() -> None:
             future.add_done_callback(lambda future: told.append(future.result()))
         assert not wait(futures, 20).not_done
     assert sorted(told) == list(range(5))
+
+
+class Mine:
+    """A socket of a task, under the number that the bell had."""
+
+    pair: Any = ()
+
+
+def reopen(bell: int) -> None:
+    near, far = socket.socketpair()
+    os.dup2(near.fileno(), bell)
+    far.setblocking(False)
+    Mine.pair = near, socket.socket(fileno=bell), far
+
+
+def came(_: Any) -> bytes:
+    try:
+        return bytes(Mine.pair[-1].recv(10))
+    except BlockingIOError:
+        return b""
+
+
+def test_nothing_is_written_to_a_socket_that_a_task_opens_in_the_place_of_the_bell() -> None:
+    with ProcessPoolExecutor(1, CTX) as executor:
+        executor.submit(abs, 0).result(20)
+        assert executor._crew is not None
+        executor.submit(reopen, executor._crew.tender.bell).result(20)
+        told = threading.Event()
+        for _ in range(2):  # nobody but the pool's own thread waits, so the worker would ring
+            executor.submit(abs, -1).add_done_callback(lambda _: told.set())
+            assert told.wait(20)
+            told.clear()
+        assert executor.submit(came, 0).result(20) == b""
 
 
 # ---------------------------------------------------------------- code of the program in pickles

@@ -81,6 +81,7 @@ class Crew(Log):
         self._enough = max(_ENOUGH, 2 * size)
         self._plenty = max(_PLENTY, 16 * size)
         self.tender = Tender(self, reports, initializer)  # after all that may fail: it has files
+        self.board.hang(self.tender.bell)
         orders = (threads, self.board, self.tender.far, self._luggage.place, reports, style)
         self.staff = Staff(start, orders, (initializer, initargs, max_tasks), forget)
         self.workers = self.staff.workers

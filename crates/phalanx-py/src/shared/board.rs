@@ -194,6 +194,11 @@ impl Board {
         self.board().close();
     }
 
+    /// The master says which socket its bell is, before it starts a worker.
+    fn hang(&self, bell: i32) {
+        self.board().hang(bell);
+    }
+
     /// A thread of the master begins or ceases to wait for results; bell: where to ring if that leaves nobody.
     fn heed(&self, on: bool, bell: i32) {
         self.board().heed(on, bell);

@@ -42,6 +42,8 @@ pub struct Board {
     heed: AtomicU32,
     /// The master's own thread sleeps until the bell rings.
     drowsy: AtomicU32,
+    /// Which socket the bell is: its inode.
+    bell: AtomicU64,
     /// What the workers did, by their seats.
     tallies: [Tally; SEATS],
     order: [AtomicU32; SLOTS],
@@ -413,8 +415,16 @@ impl Board {
         quiet
     }
 
+    /// The master says which socket its bell is, before it starts a worker.
+    pub fn hang(&self, bell: i32) {
+        self.bell.store(sys::inode(bell).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// A task may have closed the bell, and opened a socket of its own under the same number: nothing is written there.
     fn ring(&self, bell: i32) {
-        if self.drowsy.swap(0, Ordering::SeqCst) != 0 {
+        if self.drowsy.swap(0, Ordering::SeqCst) != 0
+            && sys::inode(bell) == Some(self.bell.load(Ordering::Relaxed))
+        {
             sys::ring_bell(bell);
         }
     }

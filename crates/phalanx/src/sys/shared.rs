@@ -47,6 +47,16 @@ pub fn length(file: BorrowedFd<'_>) -> Result<usize, Errno> {
     Ok(rustix::fs::fstat(file)?.st_size as usize)
 }
 
+/// The number of what is open as `file` in its file system, if anything is.
+pub fn inode(file: i32) -> Option<u64> {
+    if file < 0 {
+        return None;
+    }
+    // SAFETY: not -1; a number that is not open is an error of the call.
+    let file = unsafe { BorrowedFd::borrow_raw(file) };
+    rustix::fs::fstat(file).ok().map(|stat| stat.st_ino)
+}
+
 /// Makes `file` at least `len` bytes long. It may be longer already: somebody may have died right after this.
 pub fn extend(file: BorrowedFd<'_>, len: usize) -> Result<(), Errno> {
     if length(file)? >= len {
