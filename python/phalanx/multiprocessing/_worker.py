@@ -8,7 +8,6 @@ be read whatever the exception is like: `(pickle or None, traceback, class, text
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import logging
 import os
@@ -129,6 +128,8 @@ def describe(task: tuple[Any, ...], function: Any) -> str:
 
 def sow(seed: int, at: int) -> None:
     """Seed the generators of `random` and, where it is installed, of NumPy for the task number `at`."""
+    import hashlib  # loads OpenSSL: 2 ms and 4 MB, which only those who ask for seeds should pay
+
     digest = hashlib.blake2b(f"{seed}/{at}".encode(), digest_size=16).digest()
     random.seed(digest)
     numpy = _numpy()
