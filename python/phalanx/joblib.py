@@ -20,6 +20,7 @@ import threading
 import traceback
 import weakref
 from concurrent.futures import CancelledError
+from multiprocessing import process
 
 import cloudpickle  # type: ignore[import-untyped]
 from joblib.parallel import (
@@ -105,10 +106,10 @@ class PhalanxBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     uses_threads = False
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Return how many workers there are for `n_jobs`: 1 within a worker."""
+        """Return how many workers there are for `n_jobs`: 1 within a worker, or a daemon."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
-        if n_jobs is None or _shared.is_worker():
+        if n_jobs is None or _shared.is_worker() or process.current_process().daemon:
             return 1
         return n_jobs if n_jobs > 0 else max(processors() + 1 + n_jobs, 1)
 
@@ -123,7 +124,7 @@ class PhalanxBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         given = {**self.backend_kwargs, **given}
         options = {name: given[name] for name in ("retries", "memory") if given.get(name) is not None}
         n_jobs = self.effective_n_jobs(n_jobs)
-        if n_jobs == 1 and not options:
+        if n_jobs == 1 and (not options or process.current_process().daemon):
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         timeout = given.get("idle_worker_timeout", 300)
         executor = _executor(n_jobs, given.get("start_method"), timeout, self.inner_max_num_threads)

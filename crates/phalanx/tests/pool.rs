@@ -334,6 +334,34 @@ fn what_was_revoked_does_not_stand_in_the_way() {
 }
 
 #[test]
+fn a_slot_that_is_used_again_keeps_the_order() {
+    alone("a_slot_that_is_used_again_keeps_the_order", || {
+        tree::number();
+        let mut master = Master::new();
+        for task in 1..=4 {
+            assert!(master.post(task));
+        }
+        let slots: Vec<u32> = (1..=3)
+            .map(|task| *master.out.iter().find(|(_, other)| **other == task).unwrap().0)
+            .collect();
+        for slot in slots {
+            assert!(master.board().revoke(slot));
+            master.out.remove(&slot);
+            master.free.push(slot);
+        }
+        for task in 5..=7 {
+            assert!(master.post(task));
+        }
+        let mut bytes = [0; ROOM];
+        for task in 4..=7 {
+            // SAFETY: the buffer has ROOM bytes.
+            let taken = unsafe { master.board().try_take(bytes.as_mut_ptr()) }.unwrap();
+            assert_eq!(master.out[&taken.slot], task);
+        }
+    });
+}
+
+#[test]
 fn nothing_is_given_for_a_task_that_was_not_begun() {
     alone("nothing_is_given_for_a_task_that_was_not_begun", || {
         tree::number();

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
+from operator import attrgetter, itemgetter
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 
 from phalanx import _core
 from phalanx.multiprocessing import _worker
@@ -13,11 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["GIVEN", "Backlog", "Bundle", "Pace"]
+__all__ = ["GIVEN", "Backlog", "Bundle", "Pace", "has_state"]
 
 GIVEN = 10
 """In the log: a result that was read. This plus what `Sealed.kind` says: a value, a failure, unreadable."""
 
+_NAMED = (FunctionType, MethodDescriptorType, WrapperDescriptorType, itemgetter, attrgetter)
+_ATOMS = (int, float, complex, str, bytes, bool, type(None))
 _LONG = 2e5  # nanoseconds that a bundle may take
 _LARGE = 1 << 16  # bytes of its tasks and results
 _MOST = _core.Board.BUNDLE
@@ -87,10 +99,27 @@ class Bundle(Job):
         return max(0, self.kept - max(self._told, self._logged))
 
 
+def has_state(function: Any) -> bool:
+    """Say whether a call may change what the next one sees if both had one copy of `function`.
+
+    Tasks that travel together have one; else each has its own, unless it goes by a name.
+    """
+    kind = type(function)
+    if kind in _NAMED or isinstance(function, type):
+        return False
+    if kind in (BuiltinFunctionType, MethodType):
+        return not (function.__self__ is None or isinstance(function.__self__, (ModuleType, type)))
+    if kind is partial:
+        values = (*function.args, *function.keywords.values())
+        return bool(vars(function)) or has_state(function.func) or any(type(value) not in _ATOMS for value in values)
+    return True
+
+
 class Pace:
     """How many tasks go in one bundle, from what the last ones took: time, and bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, crew: Any = None) -> None:
+        self._crew = crew
         self._each = 0.0  # nanoseconds
         self._size = 0.0  # bytes
 
@@ -104,7 +133,7 @@ class Pace:
 
     def many(self) -> int:
         """How many tasks the next bundle should have."""
-        if not self._each:
+        if not self._each or (self._crew is not None and not self._crew.bundles):
             return 1
         return max(1, min(_MOST, int(_LONG / self._each), int(_LARGE / self._size)))
 
@@ -148,11 +177,15 @@ class _Company(Bundle):
         self._backlog.learn(self._function, n, spent, size)
 
     def _fail(self, error: BaseException, remote: str | None) -> bool:
+        told = True
         for job in self._jobs[: self.kept]:
-            if not job._ended:
-                job._fail(error, remote)
+            if job._ended:
+                continue
+            if job._fail(error, remote):
                 job._end()
-        return True
+            else:
+                told = False
+        return told
 
 
 class Backlog:
@@ -167,6 +200,8 @@ class Backlog:
         self._function: Any = None
         self._pace = Pace()
         self._many = 1  # as the pace says
+        self.together = True  # unless that has stopped a pool: see `_stall`
+        self._has_state = False  # each call has to have its own copy of it
         self._probe: _Company | None = None  # went alone, to see how long it takes
         self._shunned: Any = None  # a function whose calls could not travel together
 
@@ -206,7 +241,7 @@ class Backlog:
         self.forget(company)
 
     def _goes_alone(self, job: Job) -> bool:
-        return job._alone or job._function is self._shunned
+        return job._alone or job._by_value or job._function is self._shunned
 
     def peek(self, plenty: bool) -> Job | None:
         """What is to be posted next: the oldest, or a bundle of the oldest ones.
@@ -224,6 +259,9 @@ class Backlog:
             return first
         if first._function is not self._function:
             self._function, self._pace, self._probe, self._many = first._function, Pace(), None, 1
+            self._has_state = has_state(first._function)
+        if self._has_state or not self.together:
+            return first
         if self._many == 1:
             if self._probe is None or self._probe._slot is None:
                 self._probe = _Company([first], self)

@@ -18,9 +18,10 @@ from phalanx import _core
 from phalanx.multiprocessing import _blas, _travel, _worker
 from phalanx.multiprocessing._bundles import Backlog, Bundle
 from phalanx.multiprocessing._job import Job, in_main_thread, surely
-from phalanx.multiprocessing._log import CUT, DROPPED, GONE, REVOKED, Log
+from phalanx.multiprocessing._log import DROPPED, GONE
 from phalanx.multiprocessing._staff import Staff, stop
-from phalanx.multiprocessing._tender import Tender
+from phalanx.multiprocessing._tender import GLANCE, Tender
+from phalanx.multiprocessing._together import Together
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _in_child() -> None:
 os.register_at_fork(after_in_child=_in_child)
 
 
-class Crew(Log):
+class Crew(Together):
     """Workers and their tasks. Every method may be called from any thread."""
 
     def __init__(
@@ -78,6 +79,7 @@ class Crew(Log):
         self._full = False  # the board had no room for the backlog
         self._filling = False  # somebody posts what waits there
         self._fill_more = False  # and is to look again
+        self._turn = 0  # grows when older ones are put before those that wait there
         self._enough = max(_ENOUGH, 2 * size)
         self._plenty = max(_PLENTY, 16 * size)
         self.tender = Tender(self, reports, initializer)  # after all that may fail: it has files
@@ -90,7 +92,10 @@ class Crew(Log):
         self.terminated = False
         self.broken: BaseException | None = None
         self._ending: tuple[BaseException | None] | None = None  # how it is being terminated
-        self.bundles = max_tasks is None and not by_value  # small tasks may travel together
+        self.spare = 0  # workers above `size`: see `_stall`
+        self.most_spare = size
+        self._bundles = max_tasks is None and not by_value
+        self.bundles = self._bundles  # small tasks may travel together
         self.under_way: set[Bundle] = set()  # those of more than one task
         self.feeders: set[Any] = set()  # those that may still have tasks, although none is there
         self.owner = _here
@@ -226,7 +231,7 @@ class Crew(Log):
             job._end()
             return
         try:
-            value = _worker.perform(*job._task[:4])
+            value = _worker.perform_within(*job._task)
         except BaseException as error:
             job._fail(error, None)
         else:
@@ -278,6 +283,7 @@ class Crew(Log):
             if self.terminated:
                 with self._lock:
                     self._drop([])  # what was put back meanwhile
+            turn = self._turn
             job = self._backlog.peek(len(self._jobs) >= self._plenty)
             parcel, gone = None, False
             if job is not None and self.board.has_room():
@@ -285,7 +291,9 @@ class Crew(Log):
                 stray = raised or stray
                 gone = parcel is None
             with self._lock:
-                again = gone or (parcel is not None and job is not None and self._post(parcel, job)) or self._fill_more
+                again = gone or self._fill_more or turn != self._turn
+                if parcel is not None and job is not None and turn == self._turn:
+                    again = self._post(parcel, job) or again
                 if not again:
                     self._full = len(self._backlog) > 0
                     self._filling = False
@@ -367,30 +375,6 @@ class Crew(Log):
             self._fill()
             self.tender.ring()
         return revoked
-
-    def _take_back(self, bundle: Bundle) -> None:
-        """Under the lock: what no worker has begun of a bundle goes alone."""
-        slot = bundle._slot
-        if slot is None or slot < 0:
-            return
-        if self.board.revoke(slot, self._jobs, self._found, (bundle, REVOKED, None)):
-            self._take_apart(bundle, 0)
-        elif self.board.cut(slot, self._jobs, self._found):
-            for other, kind, sealed in reversed(self._found.copy()):
-                if other is bundle and kind == CUT:
-                    self._take_apart(bundle, sealed.begun)
-                    break
-        self.tender.ring()
-
-    def _take_apart(self, bundle: Bundle, begun: int) -> None:
-        """Under the lock: those tasks from number `begun` on go alone."""
-        singles = bundle.singles(begun)
-        for single in singles:
-            single._waits = True
-        # One step for signals.
-        jobs = self._backlog.jobs
-        jobs += singles
-        bundle.kept = min(begun, bundle.kept)
 
     def is_running(self, job: Job) -> bool:
         """Say whether a worker has taken it."""
@@ -494,18 +478,22 @@ class Crew(Log):
     def _collect_until(self, done: Callable[[], bool], deadline: float | None) -> bool | None:
         """None: only the tender may collect from now on."""
         board = self.board
+        tending = threading.current_thread() is self.tender.thread
         self._resume()
         while self._may_collect():
             seen = board.news
             self.collect()
             if done():
                 return True
-            if deadline is None:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            if tending:
+                board.wait_done(seen, GLANCE if left is None else min(left, GLANCE))
+                self.tender.glance(self)
+            elif left is None:
                 board.wait_done(seen)
             else:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
                 board.wait_done(seen, left)
         return None
 
@@ -536,28 +524,12 @@ class Crew(Log):
         """Start the workers that are missing. Raises what starting a process raises."""
         try:
             with self._lock:
-                while self.needs_workers and len(self.workers) < min(
+                while self.needs_workers and len(self.workers) < self.spare + min(
                     self.size, max(1, self.unfinished) if self._lazy else self.size
                 ):
                     self.staff.start()
         finally:
             self._fill()
-
-    def look_at_bundles(self) -> None:
-        """Tell what has ended in front of a slow task; let an idle worker have what others have not begun."""
-        self._fill()
-        with self._lock:
-            starving = self.board.is_starving()
-            jobs = list(self._jobs.values())
-            self.under_way.intersection_update(jobs)
-            for job in jobs:
-                if isinstance(job, Bundle) and self.is_running(job):
-                    if job.seen and starving:
-                        self._take_back(job)
-                    elif job.seen and job._slot is not None:
-                        self.board.look(job._slot, self._jobs, self._found)
-                    job.seen = True
-        self._fill()
 
     def look_at_limits(self, limited: list[Job]) -> None:
         """End what has been running for longer than it may."""
@@ -581,6 +553,8 @@ class Crew(Log):
             self.terminate(*self._ending)  # whoever began that was interrupted
         if self._backlog:
             self._fill()
+        if self.closing and self.spare:
+            self.dismiss()  # one may never come to its first task
         with self._lock:
             if self.closing and not self.unfinished and not self.terminated:
                 self.board.close()

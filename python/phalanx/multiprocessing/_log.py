@@ -64,7 +64,7 @@ class Log:
     def _fill(self) -> None:
         raise NotImplementedError
 
-    def _take_apart(self, bundle: Bundle, begun: int) -> None:
+    def _take_apart(self, bundle: Bundle, begun: int, first: bool = False) -> None:
         raise NotImplementedError
 
     # No loop stands inside `try` or `with` where signal handlers run: CPython 3.13.0 may leave it past both.
@@ -144,9 +144,10 @@ class Log:
                 return True
             kind, value = GIVEN + value.kind, value.value
         elif kind == REVOKED:
-            with self._lock:
-                self._take_apart(job, 0)  # type: ignore[arg-type]
-            self._close(job)  # type: ignore[arg-type]
+            if isinstance(job, Bundle):
+                with self._lock:
+                    self._take_apart(job, 0)
+                self._close(job)
             return True
         if job._limit is not None:
             self.tender.unlimit(job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from itertools import count
 
@@ -41,6 +42,8 @@ class Options:
             raise ValueError("memory must be an int of more than 0 bytes and less than 2**63, or None")
         if seed is not None and type(seed) is not int:
             raise TypeError("seed must be an int or None")
+        if on_progress is not None and not callable(on_progress):
+            raise TypeError("on_progress must be callable, or None")
         self.timeout = timeout
         self.retries = retries
         self._memory = memory
@@ -94,13 +97,42 @@ class Options:
         if shown is None and told is None:
             return None
 
-        def note(done: int) -> None:
+        def tell(done: int) -> None:
             if shown is not None:
                 shown(done)
             if told is not None:
                 told(done, total)
 
-        return note
+        return _InOrder(tell).note
+
+
+class _InOrder:
+    """News of several threads, told by one at a time: the newest, and never what is older than what was told.
+
+    Nobody waits for that one: it may wait for results that the others have to tell.
+    """
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell = tell
+        self._guard = threading.Lock()
+        self._busy = threading.Lock()
+        self._newest = self._told = 0
+
+    def note(self, done: int) -> None:
+        """So many have ended."""
+        with self._guard:
+            self._newest = max(self._newest, done)
+        while self._is_behind() and self._busy.acquire(blocking=False):
+            try:
+                with self._guard:
+                    self._told, now = self._newest, self._newest
+                self._tell(now)
+            finally:
+                self._busy.release()
+
+    def _is_behind(self) -> bool:
+        with self._guard:
+            return self._told < self._newest
 
 
 PLAIN = Options()

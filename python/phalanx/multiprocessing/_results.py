@@ -12,7 +12,7 @@ from multiprocessing import TimeoutError
 from types import GenericAlias
 
 from phalanx.multiprocessing import _worker
-from phalanx.multiprocessing._bundles import Bundle, Pace
+from phalanx.multiprocessing._bundles import Bundle, Pace, has_state
 from phalanx.multiprocessing._crew import cancel
 from phalanx.multiprocessing._job import Job, show, surely
 from phalanx.multiprocessing._travel import caused_by
@@ -230,7 +230,8 @@ class MapResult(AsyncResult):
         self._open = 0  # chunks, items or bundles under way
         self._value = [None] * len(items)
         self._error: BaseException | None = None
-        self._pace = Pace() if chunksize == 1 and options.are_plain and pool._crew.bundles else None
+        together = chunksize == 1 and options.are_plain and pool._crew.bundles and not has_state(function)
+        self._pace = Pace(pool._crew) if together else None
         self._each = 0.0  # nanoseconds that an item takes, as far as seen
         self._ended = 0
         self._noted = 0
@@ -366,7 +367,7 @@ class MapResult(AsyncResult):
                 self._noted = self._ended
                 try:
                     self._note(self._ended)
-                except Exception as error:  # the program's own
+                except BaseException as error:  # the program's own
                     self._note = None
                     self._error = self._error or error
             self._feed()
@@ -467,7 +468,7 @@ class IMapIterator:
         if self._note is not None:
             try:
                 self._note(self._ended_items)
-            except Exception as error:  # the program's own
+            except BaseException as error:  # the program's own
                 self._note, self._trouble = None, error
 
     def _ended(self, count: int) -> None:
@@ -499,7 +500,8 @@ class _Feeder:
         self._function = function
         self._options = options
         self._size = 1 if options.timeout is not None else size
-        self._pace = Pace() if self._size == 1 and options.are_plain and self._crew.bundles else None
+        together = self._size == 1 and options.are_plain and self._crew.bundles and not has_state(function)
+        self._pace = Pace(self._crew) if together else None
         self.may_block = type(iterable) not in _QUICK and not self._crew.is_foreign
         self._items = iter(iterable)
         self._guard = threading.RLock()

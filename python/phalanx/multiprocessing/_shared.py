@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Bound", "arrive", "is_worker"]
+__all__ = ["Bound", "Unshareable", "arrive", "is_worker"]
 
 _table: Any = None  # of the pool that this process works for
 _loaded: dict[int, Any] = {}
@@ -45,6 +45,20 @@ class Bound:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, (self._function, self._number)
+
+
+class Unshareable:
+    """Stands for an object that can no longer be pickled, for workers that are started later."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _refuse, (self._reason,)
+
+
+def _refuse(reason: str) -> None:
+    raise RuntimeError(f"the shared object of these options cannot be pickled again for new workers: {reason}")
 
 
 def _arrived(function: Any, number: int) -> Bound:

@@ -17,6 +17,7 @@ import time
 from phalanx.multiprocessing import _start, _travel, _worker
 from phalanx.multiprocessing._job import show
 from phalanx.multiprocessing._reasons import reason as reason_of
+from phalanx.multiprocessing._stall import Stall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
     from phalanx.multiprocessing._crew import Crew
     from phalanx.multiprocessing._job import Job
 
-__all__ = ["Tender"]
+__all__ = ["GLANCE", "Tender"]
 
 _NAP = 0.0005  # seconds between two looks while many tasks are under way
 _MANY = 32
 _TICK = 0.05  # seconds between two looks at tasks that have a time limit, at the most
 _SHARE = 4  # so many looks during the shortest limit
 _LEAST_TICK = 0.002
+GLANCE = 0.02  # seconds between two looks in a callback that waits for a result
 _SLOW = 1.0  # seconds between two looks while tasks are under way: a worker may have closed the bell
 _BEAT = 0.005  # seconds between two looks at bundles
 _EARLY = 3  # so many workers in a row that die before their first task, and the pool is broken
@@ -60,6 +62,9 @@ class Tender:
         self._awake = True  # something has happened since it slept last
         self._kill_at: float | None = None
         self._hire_at: float | None = None
+        self._stall = Stall()
+        self._poll = select.poll()
+        self._watched: dict[int, tuple[Any, int]] = {}  # file -> worker, and the pidfd to be closed
         self._failures = 0  # to start a worker, in a row
         self.thread: threading.Thread | None = None
 
@@ -105,6 +110,10 @@ class Tender:
         self._kill_at = time.monotonic() + _PATIENCE
         self.ring()
 
+    def hire_soon(self) -> None:
+        """Start the workers that are missing."""
+        self._hire_at = time.monotonic()
+
     def hang_up(self) -> None:
         """Nobody rings any more, and the crew needs no look."""
         self.bell = -1
@@ -117,12 +126,10 @@ class Tender:
     def _run(self) -> None:
         crew = self._crew
         assert crew is not None
-        poll = select.poll()
-        poll.register(self._near, select.POLLIN)
-        watched: dict[int, tuple[Any, int]] = {}  # file -> worker, and the pidfd to be closed
+        self._poll.register(self._near, select.POLLIN)
         while not crew.over:
             try:
-                self._look(crew, poll, watched)
+                self._look(crew)
             except BaseException as error:
                 # Without this thread everybody would wait for ever.
                 if crew.broken is not None:
@@ -131,43 +138,63 @@ class Tender:
                 crew.give_up(_travel.told(error, None, f"the pool is broken: {type(error).__name__}: {error}"))
         crew.leave()
 
-    def _look(self, crew: Crew, poll: select.poll, watched: dict[int, tuple[Any, int]]) -> None:
-        known = {worker for worker, _ in watched.values()}
-        for worker in crew.workers:
-            if worker not in known:
-                pidfd = _pidfd(worker)
-                file = worker.sentinel if pidfd < 0 else pidfd
-                watched[file] = worker, pidfd
-                poll.register(file, select.POLLIN)
+    def _look(self, crew: Crew) -> None:
+        self._watch(crew)
         if crew.board.doze():
-            events = poll.poll(self._how_long(crew))
+            events = self._poll.poll(self._how_long(crew))
             self._awake = bool(events)
-            for file, _ in events:
-                if file in watched:
-                    poll.unregister(file)
-                    worker, pidfd = watched.pop(file)
-                    if pidfd >= 0:
-                        os.close(pidfd)
-                    self._bury(crew, worker)
-            with contextlib.suppress(BlockingIOError):
-                while len(self._near.recv(4096)) == 4096:
-                    pass
+            self._answer(crew, events)
         self._read_reports(crew)
+        self._stall.look(crew)
         if crew.under_way or self.held:
             for holder in list(self.held):
                 holder.flush()
             crew.look_at_bundles()
         if crew.collect() and crew.posted >= _MANY:
             time.sleep(_NAP)
-        if self._limited:
-            crew.look_at_limits(list(self._limited))
-        now = time.monotonic()
-        if self._hire_at is not None and now >= self._hire_at:
-            self._hire(crew)
-        kill = self._kill_at is not None and now >= self._kill_at
+        self._look_at_times(crew)
+        kill = self._kill_at is not None and time.monotonic() >= self._kill_at
         if kill:
             self._kill_at = None
         crew.look_at_end(kill)
+
+    def glance(self, crew: Crew) -> None:
+        """What may have happened while this thread waits for a result itself, in a callback of the program."""
+        self._watch(crew)
+        self._answer(crew, self._poll.poll(0))
+        self._stall.look(crew)
+        if crew.under_way:
+            crew.look_at_bundles()
+        self._look_at_times(crew)
+
+    def _watch(self, crew: Crew) -> None:
+        """Have the end of each worker seen."""
+        known = {worker for worker, _ in self._watched.values()}
+        for worker in crew.workers:
+            if worker not in known:
+                pidfd = _pidfd(worker)
+                file = worker.sentinel if pidfd < 0 else pidfd
+                self._watched[file] = worker, pidfd
+                self._poll.register(file, select.POLLIN)
+
+    def _answer(self, crew: Crew, events: list[tuple[int, int]]) -> None:
+        self._read_reports(crew)  # first: who has begun and then died has not died early
+        for file, _ in events:
+            if file in self._watched:
+                self._poll.unregister(file)
+                worker, pidfd = self._watched.pop(file)
+                if pidfd >= 0:
+                    os.close(pidfd)
+                self._bury(crew, worker)
+        with contextlib.suppress(BlockingIOError):
+            while len(self._near.recv(4096)) == 4096:
+                pass
+
+    def _look_at_times(self, crew: Crew) -> None:
+        if self._limited:
+            crew.look_at_limits(list(self._limited))
+        if self._hire_at is not None and time.monotonic() >= self._hire_at:
+            self._hire(crew)
 
     def _how_long(self, crew: Crew) -> float | None:
         """Milliseconds until it has to look by itself."""
@@ -179,7 +206,7 @@ class Tender:
             waits.append(_BEAT)
         if self._limited:
             waits.append(self._tick)
-        if crew.posted or self._awake:
+        if crew.posted or self._awake or crew.is_upset:
             waits.append(_SLOW)
         self.looking = bool(waits)
         return max(0.0, min(waits)) * 1000 if waits else None
@@ -190,6 +217,8 @@ class Tender:
             if failure is None:
                 self.ready.add(pid)
                 self._early = 0
+            elif len(crew.workers) > crew.size:
+                crew.spare = crew.most_spare = 0  # it was for as many as there are without one that can only be spared
             else:
                 name = _worker.name_of(self._initializer)
                 error, remote = _travel.rebuilt(failure, f"the initializer {name}")
@@ -209,14 +238,17 @@ class Tender:
                 crew.give_up(unguarded)
                 return
             self._early += 1
-            if self._early >= _EARLY:
+            if self._early >= _EARLY and not self.ready:
                 text = f"no worker of the pool comes to its first task: {reason_of(worker.exitcode)}"
                 if self._initializer is not None:
                     text += f"\nhint: look at its initializer, {_worker.name_of(self._initializer)}"
                 crew.give_up(_travel.told(None, None, text))
                 return
         crew.staff.replaced(seat)
-        self._hire(crew)
+        if self._early < _EARLY:
+            self._hire(crew)
+        else:  # the others work, so this is no storm of processes that end at once
+            self._hire_at = time.monotonic() + _AGAIN
 
     def _hire(self, crew: Crew) -> None:
         """Start the workers that are missing; where that fails, again in a while."""

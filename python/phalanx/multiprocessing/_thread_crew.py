@@ -55,6 +55,7 @@ class ThreadCrew:
         self._running: set[Job] = set()
         self.closing = False
         self.terminated = False
+        self._are_home = False  # the threads, or on their way
         self.broken: BaseException | None = None
         self.bundles = False
         self.feeders: set[Any] = set()
@@ -86,7 +87,7 @@ class ThreadCrew:
         with self._lock:
             if again and (job in self._waiting or job in self._running or job._ended):
                 return
-            if self.broken is not None or self.terminated:
+            if self.broken is not None or self.terminated or self._are_home:
                 raise RuntimeError("the pool has ended") from self.broken
             self._queue.put(job)
             self._waiting.add(job)  # a thread looks here under the lock
@@ -193,6 +194,7 @@ class ThreadCrew:
         with self._news:
             self._news.notify_all()
             over = self.closing and not self._waiting and not self._running and not self.feeders
+            self._are_home = self._are_home or over
         if over:
             self._send_home()
 

@@ -63,6 +63,16 @@ def either_way(put: Callable[[Any], Any], pack: Callable[[], Any], thing: Any) -
         return put(whole)
 
 
+class _Uncallable:
+    """An int in the place of a function, which a worker would take for the number of one."""
+
+    def __init__(self, number: Any) -> None:
+        self._number = number
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._number(*args, **kwargs)
+
+
 class Luggage:
     """What goes to each worker of a pool once, and in tasks by its number: functions of modules, shared objects."""
 
@@ -70,6 +80,7 @@ class Luggage:
         self.by_value = by_value  # nothing that has a name in this process has one in a worker
         self._table = _core.SharedTable(True)
         self._functions: dict[Any, int] = {}
+        self._numbers = count(1)
 
     @property
     def place(self) -> Any:
@@ -78,16 +89,18 @@ class Luggage:
 
     def pack(self, job: Job) -> Any:
         """The task of a job as it goes to a worker: with the number of its function, or all of it by value."""
-        if job._by_value or self.by_value:
-            return by_value(job._task)
         mode, function, *rest = task = job._task
+        if type(function) is int:
+            return (mode, _Uncallable(function), *rest)
+        if job._by_value or self.by_value:
+            return by_value(task)
         if type(function) is not _FUNCTION:
             return task
         number = self._functions.get(function)
         if number is None:
-            number = len(self._functions) + 1
+            number = next(self._numbers)  # another thread, or a signal handler, may be here too
             self._table.set(number, function)
-            self._functions[function] = number
+            number = self._functions.setdefault(function, number)
         return (mode, number, *rest)
 
     def share(self, thing: Any, number: int | None = None) -> int:

@@ -43,6 +43,7 @@ __all__ = [
     "Failure",
     "describe",
     "perform",
+    "perform_within",
     "run",
     "text_of",
 ]
@@ -172,6 +173,38 @@ def perform(mode: int, function: Any, first: Any, second: Any) -> Any:
     return perf_counter_ns() - began, results
 
 
+def _perform_with(options: dict[str, int], mode: int, call: Any, first: Any, second: Any) -> Any:
+    memory, seed, at = options.get("memory"), options.get("seed"), options.get("at", 0)
+    if seed is not None:
+        sow(seed, at)  # before memory is limited: NumPy may have to be loaded
+    with _Limited(memory) if memory else nullcontext():
+        if mode == CALL:
+            return call(*first, **(second or {}))
+        began = perf_counter_ns()
+        results = []
+        for item in first:
+            if seed is not None:
+                sow(seed, at)
+            results.append(call(item) if mode == MAP else call(*item))
+            at += 1
+        return perf_counter_ns() - began, results
+
+
+def perform_within(mode: int, function: Any, first: Any, second: Any, options: dict[str, int] | None = None) -> Any:
+    """Do a task in the midst of another one, which has submitted it: with its options; generators are as before."""
+    if options is None:
+        return perform(mode, function, first, second)
+    numpy = _numpy() if "seed" in options else None
+    state, numpys = random.getstate(), numpy and numpy.random.get_state()
+    try:
+        return _perform_with(options, mode, function, first, second)
+    finally:
+        if "seed" in options:
+            random.setstate(state)
+            if numpy is not None:
+                numpy.random.set_state(numpys)
+
+
 class _Tasks:
     """One worker's tasks."""
 
@@ -190,22 +223,6 @@ class _Tasks:
         if known is None:
             known = self._known[function] = self._functions.item(function)
         return known
-
-    def _perform_with(self, options: dict[str, int], mode: int, call: Any, first: Any, second: Any) -> Any:
-        memory, seed, at = options.get("memory"), options.get("seed"), options.get("at", 0)
-        with _Limited(memory) if memory else nullcontext():
-            if mode == CALL:
-                if seed is not None:
-                    sow(seed, at)
-                return call(*first, **(second or {}))
-            began = perf_counter_ns()
-            results = []
-            for item in first:
-                if seed is not None:
-                    sow(seed, at)
-                results.append(call(item) if mode == MAP else call(*item))
-                at += 1
-            return perf_counter_ns() - began, results
 
     @property
     def are_mine(self) -> bool:
@@ -235,7 +252,7 @@ class _Tasks:
         mode, _, first, second, *options = task
         try:
             if options:
-                result = self._perform_with(options[0], mode, function, first, second)
+                result = _perform_with(options[0], mode, function, first, second)
             else:
                 result = perform(mode, function, first, second)
         except BaseException as error:
@@ -253,7 +270,7 @@ class _Tasks:
             if self._sent_by_name(result):
                 return True
             call = describe(task, self._function(task[1]))
-            board.finish(self._unsendable(error, result, call), True, bell)
+            self._tell(lambda failure: board.finish(failure, True, bell), error, result, call)
         return True
 
     def _sent_by_name(self, result: Any) -> bool:
@@ -287,7 +304,7 @@ class _Tasks:
             if len(odd) == 1:
                 board.give(_failure(odd[0], LOADING))
             else:
-                board.give(self._unsendable(*odd, name_of(function)))
+                self._tell(board.give, *odd, name_of(function))
 
     def _drop_bundle(self, failure: Failure) -> None:
         while self._board.skip():
@@ -303,6 +320,18 @@ class _Tasks:
             self._drop_bundle(_failure(error, what))
         else:
             board.finish(_failure(error, what), True, self._bell)
+
+    def _tell(self, give: Callable[[Failure], None], error: BaseException, result: Any, call: str) -> None:
+        """Give the failure of a task whose result could not be sent: with all that is known, if that can be sent."""
+        if not isinstance(error, MemoryError):
+            try:
+                give(self._unsendable(error, result, call))
+            except BaseException:
+                if not self._board.has_task:
+                    raise
+            else:
+                return
+        give(_failure(error, SENDING))
 
     def _unsendable(self, error: BaseException, result: Any, call: str) -> Failure:
         from phalanx.multiprocessing._why import explain

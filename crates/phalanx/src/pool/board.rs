@@ -19,6 +19,9 @@ pub const ROOM: usize = 192;
 /// Workers whose doings are counted one by one; those beyond share the last row.
 pub const SEATS: usize = 128;
 
+/// In the place of a slot, at a position whose task was revoked.
+const NOBODY: u32 = u32::MAX;
+
 const FREE: u64 = 0;
 const READY: u64 = 1;
 const TAKEN: u64 = 2;
@@ -213,7 +216,7 @@ impl Board {
                 return;
             }
             let slot = self.order[head as usize % SLOTS].load(Ordering::Relaxed);
-            if self.slots[slot as usize % SLOTS].state.load(Ordering::Acquire) & PHASE == READY {
+            if slot != NOBODY && self.slots[slot as usize].state.load(Ordering::Acquire) & PHASE == READY {
                 return;
             }
             let _ = self
@@ -232,10 +235,26 @@ impl Board {
             .compare_exchange(READY, TAKEN, Ordering::Acquire, Ordering::Relaxed)
             .is_ok();
         if ours {
+            // First: the slot may carry a later task then, which is not to be taken in the turn of this one.
+            self.strike_out(slot);
             there.cargo.discard();
             there.state.store(FREE, Ordering::Release);
         }
         ours
+    }
+
+    /// Nothing is at the position of this slot any more. Looks at all that have not been passed, the newest first.
+    fn strike_out(&self, slot: u32) {
+        let (head, tail) = (
+            self.head.0.load(Ordering::Acquire),
+            self.tail.load(Ordering::Relaxed),
+        );
+        let mut places = (head..tail)
+            .rev()
+            .map(|position| &self.order[position as usize % SLOTS]);
+        if let Some(place) = places.find(|place| place.load(Ordering::Relaxed) == slot) {
+            place.store(NOBODY, Ordering::Relaxed);
+        }
     }
 
     /// Says what a bundle that is not yet posted calls.
@@ -444,13 +463,14 @@ impl Board {
                 return None;
             }
             let number = self.order[head as usize % SLOTS].load(Ordering::Relaxed);
-            let slot = &self.slots[number as usize % SLOTS];
+            let slot = &self.slots[if number == NOBODY { 0 } else { number as usize }];
             let mine = u64::from(me) << 32 | TAKEN;
             // SYNC(board): pairs with the Release store in post.
-            let taken = slot
-                .state
-                .compare_exchange(READY, mine, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok();
+            let taken = number != NOBODY
+                && slot
+                    .state
+                    .compare_exchange(READY, mine, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok();
             if taken {
                 reach(Point::TaskTaken);
                 slot.note.set(Stage::Taken);

@@ -514,7 +514,7 @@ pub fn patrol() {
     });
 }
 
-/// Whose turn is it to look for deadlocks among processes? At most one process is told yes every 200 ms.
+/// The processes of the tree, by their numbers; some may have died since.
 pub fn everybody(arena: &Arena) -> impl Iterator<Item = u32> {
     let seats = arena.header().seats.iter();
     seats

@@ -11,10 +11,15 @@ use std::collections::BTreeMap;
 
 /// Between two looks of one process, in nanoseconds: a little less than a sleeper's tick.
 const PAUSE: u64 = 90_000_000;
+/// With more processes than this each looks less often, so that all of them together look as often as so many: a look
+/// costs as much as there are sleepers.
+const CROWD: u64 = 16;
 /// So many sleepers are shown.
 const ROWS: usize = 64;
 
 static LAST: AtomicU64 = AtomicU64::new(0);
+/// So many processes the last look has seen.
+static SEEN: AtomicU64 = AtomicU64::new(0);
 /// The sleep, by its thread and number, that was reported last in [`Mode::Report`].
 static TOLD: AtomicU64 = AtomicU64::new(0);
 
@@ -46,8 +51,9 @@ pub struct Found {
 pub(super) fn look_around() {
     let mode = hook::mode();
     let (last, now) = (LAST.load(Ordering::Relaxed), sys::now());
+    let pause = PAUSE * (SEEN.load(Ordering::Relaxed) / CROWD).max(1);
     if mode == Mode::Off
-        || now.saturating_sub(last) < PAUSE
+        || now.saturating_sub(last) < pause
         || LAST
             .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
             .is_err()
@@ -111,7 +117,9 @@ fn certify() {
 }
 
 fn picture() -> Picture {
-    let quiet = tree::living()
+    let living = tree::living();
+    SEEN.store(living.len() as u64, Ordering::Relaxed);
+    let quiet = living
         .into_iter()
         .filter_map(|number| {
             let (activity, quiet) = tree::rest(number);

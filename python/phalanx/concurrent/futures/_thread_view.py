@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from phalanx.concurrent.futures._base import Future
 from phalanx.multiprocessing import _worker
+from phalanx.multiprocessing._job import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +100,11 @@ class _Progress:
             self._ended += 1
             ended = self._ended
         if self._note is not None:  # without the guard: it may end other calls
-            self._note(ended)
+            try:
+                self._note(ended)
+            except BaseException:  # the program's own: this thread is for other calls too
+                self._note = None
+                show()
 
 
 def _end(future: Future, value: Any, *, failed: bool) -> None:

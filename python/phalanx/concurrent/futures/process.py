@@ -24,6 +24,7 @@ from phalanx.multiprocessing import _worker
 from phalanx.multiprocessing._crew import Crew, cancel, processors
 from phalanx.multiprocessing._job import Job, in_main_thread, show
 from phalanx.multiprocessing._options import PLAIN, Options
+from phalanx.multiprocessing._shared import Unshareable
 from phalanx.multiprocessing._travel import caused_by, goes_by_value
 
 TYPE_CHECKING = False
@@ -252,12 +253,21 @@ class ProcessPoolExecutor(_StdExecutor):  # type: ignore[misc]
             threads=self._threads,
         )
         for number, thing in self._shared.items():
-            crew.share(thing, number)
+            try:
+                crew.share(thing, number)
+            except Exception as error:  # it could be pickled once; who asks for it is told
+                crew.share(Unshareable(f"{type(error).__name__}: {error}"), number)
         # First: a forked worker that submits to this executor finds the crew that it belongs to.
         self._crew = crew
-        if not self._safe_to_dynamically_spawn_children:
-            crew.fill()
-        crew.tend(f"phalanx-executor-{next(_names)}", daemon=False)
+        try:
+            if not self._safe_to_dynamically_spawn_children:
+                crew.fill()
+            crew.tend(f"phalanx-executor-{next(_names)}", daemon=False)
+        except BaseException as error:  # the next call tries again
+            self._crew = None
+            crew.terminate(BrokenProcessPool(f"the workers could not be started: {type(error).__name__}: {error}"))
+            self._processes.clear()
+            raise
         self._executor_manager_thread = crew.tender.thread
         _crews.add(crew)
         # A child of multiprocessing waits for its children before the hooks of `threading` run.
@@ -508,7 +518,11 @@ class _Map:
             self._noted += items
             noted = self._noted
         if self._note is not None:  # without a lock: it may wait for whoever asks for the results
-            self._note(noted)
+            try:
+                self._note(noted)
+            except BaseException:  # the program's own
+                self._note = None
+                show()
 
     def _close(self) -> None:
         self.more = False
@@ -561,7 +575,11 @@ class _Map:
     def _next(self) -> Any:
         value = self._futures[0].result(None if self._end is None else self._end - monotonic())
         self._futures.popleft()
-        self._submit(1)
+        try:
+            self._submit(1)
+        except Exception as error:  # after the results of what was pulled before
+            self._close()
+            self._error = error
         return value
 
 

@@ -134,7 +134,8 @@ class ThreadPoolExecutor(_core.ExecutorBase, _StdExecutor):  # type: ignore[misc
             self._broken = "A thread initializer failed, the thread pool is not usable anymore"
             self._work_queue.put(None)
             for future in self._work_queue._drain():
-                future.set_exception(BrokenThreadPool(self._broken))
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(BrokenThreadPool(self._broken))
 
     def map(
         self,
