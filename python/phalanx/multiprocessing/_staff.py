@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Staff", "stop"]
+__all__ = ["Staff", "stat", "stop"]
 
 _STOPPING = 0.1  # seconds that a process may take to stop
 
@@ -72,16 +72,21 @@ class Staff:
         return rows
 
 
+def stat(pid: int) -> list[str]:
+    """What `/proc/PID/stat` says after the name of the process: its state first. Raises OSError."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()
+
+
 def stop(pid: int) -> bool:
     """Stop a process with all its threads. False: it is gone."""
     end = time.monotonic() + _STOPPING
     try:
         os.kill(pid, signal.SIGSTOP)
         while time.monotonic() < end:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                state = file.read().rpartition(b")")[2].split()[0]
-            if state in b"TtZX":
-                return state in b"Tt"
+            state = stat(pid)[0]
+            if state in "TtZX":
+                return state in "Tt"
             time.sleep(0)
     except (ProcessLookupError, FileNotFoundError):
         return False

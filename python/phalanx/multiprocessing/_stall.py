@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import time
 
+from phalanx.multiprocessing._staff import stat
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -58,16 +60,11 @@ def _picture(crew: Crew) -> Any:
         return None
     spent = []
     for worker in list(crew.workers):
-        fields = _stat(worker.pid)
-        if fields is None or fields[_STATE] not in "SD":
+        try:
+            fields = stat(worker.pid)
+        except OSError:
+            return None
+        if fields[_STATE] not in "SD":
             return None
         spent.append((worker.pid, fields[_UTIME], fields[_STIME]))
     return running, spent
-
-
-def _stat(pid: int) -> list[str] | None:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return None
