@@ -7,6 +7,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 DEADLINE = 20.0
@@ -61,3 +64,20 @@ def run(snippet: str, *arguments: str, deadlock: str | None = None, deadline: fl
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
             return Outcome(None, out, err)
+
+
+def output_of(text: str, folder: Path) -> str:
+    """What a program prints that is a file of its own, has a `__main__` and ends well without a word on stderr."""
+    script = folder / "script.py"
+    script.write_text(text)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def until(done: Callable[[], object], what: str) -> None:
+    """Look every millisecond whether it is `done()`, for half a minute at the most."""
+    end = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < end, what
+        time.sleep(0.001)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from types import FunctionType
 from typing import Any
 
 import pytest
+from tests.programs import output_of
 
 from phalanx import multiprocessing as mp
 from phalanx.concurrent.futures import ProcessPoolExecutor
@@ -146,10 +146,7 @@ if __name__ == "__main__":
 
 
 def test_a_function_that_is_defined_once_the_workers_run(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(LATE)
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=50)
-    assert (done.stdout.split(), done.stderr) == (["1", "2", "3", "4", "5"], "")
+    assert output_of(LATE, tmp_path).split() == ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, True])

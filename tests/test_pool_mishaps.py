@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import BrokenExecutor, wait
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.programs import output_of, until
 
 import phalanx
 from phalanx import multiprocessing as mp
@@ -110,14 +109,6 @@ def test_a_result_that_shared_memory_has_no_room_for(tmp_path: Path) -> None:
     assert output_of(FULL, tmp_path) == "the shared memory of this tree of processes is full\n" * 3 + "True\n"
 
 
-def output_of(text: str, path: Path) -> str:
-    script = path / "script.py"
-    script.write_text(text)
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=50)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
 def stay(path: str) -> None:
     while not os.path.exists(path):
         time.sleep(0.01)
@@ -180,13 +171,6 @@ def test_a_time_limit_holds_in_a_callback() -> None:
     assert isinstance(told[0], TimeoutError)
 
 
-def _until(done: Any, what: str) -> None:
-    end = time.monotonic() + 20
-    while not done():
-        assert time.monotonic() < end, what
-        time.sleep(0.001)
-
-
 def raised(call: Any) -> BaseException | None:
     try:
         call()
@@ -228,7 +212,7 @@ def test_progress_of_threads_is_in_order() -> None:
             news: list[int] = []
             view = pool.options(on_progress=lambda done, _, news=news: news.append(done))
             assert len(list(view.imap_unordered(abs, range(100)))) == 100
-            _until(lambda news=news: news[-1:] == [100], "the last result is told")  # which comes before its news
+            until(lambda news=news: news[-1:] == [100], "the last result is told")  # which comes before its news
             assert news == sorted(set(news))
             news.clear()
             other = executor.options(on_progress=lambda done, _, news=news: news.append(done))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.programs import until
 
 from phalanx import multiprocessing as mp
 from phalanx.concurrent.futures import ProcessPoolExecutor
@@ -90,10 +90,3 @@ def test_an_initializer_that_has_no_place_for_a_third_worker(begin: Any, fresh: 
 
 def wait_long(wait: int) -> int:
     return int(box.get()) if wait else 0
-
-
-def until(done: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 30
-    while not done():
-        assert time.monotonic() < end, what
-        time.sleep(0.01)
